@@ -1,0 +1,4 @@
+//! The agent on a real system: real sockets, files, processes.
+
+mod process;
+mod storage;
