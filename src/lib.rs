@@ -1,9 +1,15 @@
 //! PaxosKV
 #[cfg(feature = "agent")]
 pub mod agent;
+#[cfg(feature = "agent")]
+pub mod cli;
+#[cfg(feature = "agent")]
+pub mod client;
 pub mod codec;
 #[cfg(feature = "agent")]
 pub mod config;
+#[cfg(feature = "agent")]
+pub mod dev;
 pub mod kv;
 pub mod limits;
 pub mod node;

@@ -1,18 +1,16 @@
-//! The command.
-fn main() {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
-    let mut config = match std::env::args().nth(1) {
-        Some(f) => paxoskv::config::Config::load(f.as_ref()).unwrap_or_else(|e| {
-            eprintln!("{e}");
-            std::process::exit(78)
-        }),
-        None => paxoskv::config::Config::single(),
+//! The `paxoskv` program: subcommands and exit codes. `paxoskv --help` describes it; [`paxoskv::cli`] is behind it.
+
+use clap::Parser;
+use paxoskv::cli::{self, Cli, Command};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // What clap cannot parse ends here with its own exit status, 2.
+    let Cli { globals, command } = Cli::parse();
+    let outcome = match command {
+        Command::Ask(command) => cli::run(&globals, command),
+        Command::Agent(args) => cli::serve(&globals, args),
+        Command::Dev(args) => cli::dev(args),
     };
-    if let Ok(s) = std::env::var("PAXOSKV_SOCKET") {
-        config.socket = s.into();
-    }
-    if let Err(e) = paxoskv::server::run(config) {
-        eprintln!("paxoskv: {e}");
-        std::process::exit(1)
-    }
+    outcome.unwrap_or_else(|failure| cli::report(&failure)).into()
 }

@@ -22,9 +22,9 @@ use source::{Import, Source, Token};
 /// The layers: an import goes to a lower rank, or stays in its module. The longest prefix counts; `/*` is any other
 /// file of that directory, each a module of its own.
 const LAYERS: &[(&str, u8)] = &[
-    ("main", 9),
-    ("lib", 9),
-    ("cli", 8),
+    ("main", 10),
+    ("lib", 10),
+    ("cli", 9),
     ("dev", 8),
     ("server", 7),
     ("client", 7),
