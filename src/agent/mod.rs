@@ -1,7 +1,7 @@
 //! The agent: starts everything, runs the loop, stops.
 //!
 //! One loop takes one input at a time, has the node handle it, and carries out all its effects before the next. It is
-//! the only reader of clocks. The thread that owns the store ([`store`]), the thread that waits for exits
+//! the only reader of clocks. The thread that owns the store (`store`), the thread that waits for exits
 //! (`process::watch`) and the thread that serves applications (`server`) talk to it by channels.
 
 mod actions;

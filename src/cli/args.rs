@@ -38,7 +38,7 @@ Exit status:
   Of the agent itself: 71 the system refused something, 74 the store failed, 78 the configuration cannot be used
 
 Environment:
-  PAXOSKV_SOCKET  the agent's socket, as --socket (/run/paxoskv.sock)
+  PAXOSKV_SOCKET  the agent's socket, as --socket (/run/paxoskv.sock); not for an agent with a configuration
   PAXOSKV_BUCKET  the bucket, as --bucket (default)
 
 A key is advice: a process that was stopped for a while may not know that its key has passed on. Give the token to \
@@ -71,11 +71,11 @@ pub struct Cli {
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Options of all commands")]
 pub struct Globals {
-    /// The agent's socket [default: /run/paxoskv.sock]
-    #[arg(long = "socket", global = true, value_name = "PATH", env = "PAXOSKV_SOCKET", hide_env_values = true)]
-    pub socket_path: Option<PathBuf>,
-    /// The bucket of the key [default: default]
-    #[arg(long = "bucket", global = true, value_name = "BUCKET", env = "PAXOSKV_BUCKET", hide_env_values = true)]
+    /// The agent's socket [env: PAXOSKV_SOCKET] [default: /run/paxoskv.sock]
+    #[arg(long, global = true, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+    /// The bucket of the key [env: PAXOSKV_BUCKET] [default: default]
+    #[arg(long = "bucket", global = true, value_name = "BUCKET", env = "PAXOSKV_BUCKET", hide_env = true)]
     pub bucket_name: Option<String>,
     /// Read keys and values as JSON, and answer with one JSON object on one line
     #[arg(long, global = true)]
@@ -83,9 +83,13 @@ pub struct Globals {
 }
 
 impl Globals {
-    /// The socket, if one is named. An empty variable of the environment names none.
-    pub fn socket(&self) -> Option<PathBuf> {
-        self.socket_path.clone().filter(|path| !path.as_os_str().is_empty())
+    /// The socket that the command line names, or else the environment; an empty variable names none.
+    ///
+    /// Not for an agent that has a configuration: a shell in which the variable points at one agent would otherwise
+    /// start every other one on that socket.
+    pub fn socket_or_env(&self) -> Option<PathBuf> {
+        let variable = || std::env::var_os("PAXOSKV_SOCKET").filter(|path| !path.is_empty()).map(PathBuf::from);
+        self.socket.clone().or_else(variable)
     }
 
     /// The bucket, if one is named. An empty variable of the environment names none.

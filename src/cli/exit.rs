@@ -1,6 +1,6 @@
 //! Exit statuses.
 
-use crate::client::{ClientError, Outcome};
+use crate::client::ClientError;
 use std::fmt;
 use std::process::ExitCode;
 
@@ -82,7 +82,7 @@ impl From<ClientError> for Failure {
             ),
             ClientError::TimedOut(_) => (Exit::NotReachable, "try again, or look at its log"),
             ClientError::Unknown(_) => (Exit::Unknown, "look with `paxoskv holder KEY` before you try again"),
-            ClientError::NoQuorum { outcome } => (Exit::NoQuorumFailed, advice_without_quorum(*outcome)),
+            ClientError::NoQuorum { .. } => (Exit::NoQuorumFailed, "see `paxoskv cluster`"),
             ClientError::InvalidValue(_) => (Exit::InvalidValue, ""),
             ClientError::NotPermitted(_) => (Exit::NotPermitted, ""),
             ClientError::TooLarge(_) => (Exit::TooLarge, ""),
@@ -94,13 +94,5 @@ impl From<ClientError> for Failure {
         };
         let separator = if what_to_do.is_empty() { "" } else { "; " };
         Failure::new(exit, format!("{error}{separator}{what_to_do}"))
-    }
-}
-
-/// What a person does about it.
-pub(super) fn advice_without_quorum(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Unknown => "see `paxoskv cluster`, and look at the key before you try again",
-        Outcome::NotSent => "see `paxoskv cluster`, or wait for one with `--no-quorum retry`",
     }
 }

@@ -42,7 +42,7 @@ pub fn run(globals: &Globals, command: AskCommand) -> Result<Exit, Failure> {
         .build()
         .map_err(|e| Failure::new(Exit::Other, format!("cannot begin: {e}")))?;
     let answer = runtime.block_on(async {
-        let socket = globals.socket().unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET));
+        let socket = globals.socket_or_env().unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET));
         let client = Client::connect(socket).await?;
         ask::ask(&client, question, globals.json).await
     })?;

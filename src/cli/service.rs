@@ -26,7 +26,8 @@ pub fn serve(globals: &Globals, args: AgentArgs) -> Result<Exit, Failure> {
     if let Some(data_dir) = args.data_dir {
         config.data_dir = data_dir;
     }
-    if let Some(socket) = globals.socket() {
+    let socket = if config.trying_out { globals.socket_or_env() } else { globals.socket.clone() };
+    if let Some(socket) = socket {
         config.socket = socket;
     }
     // RUST_LOG chooses what is logged; a filter that cannot be read counts as none.

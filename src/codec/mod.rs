@@ -9,6 +9,8 @@ pub mod client;
 #[cfg(feature = "agent")]
 pub mod json;
 pub mod peer;
+#[cfg(all(test, feature = "agent"))]
+mod tests;
 
 use serde::{Serialize, de::DeserializeOwned};
 
