@@ -54,7 +54,8 @@ pub const EXPIRIES_IN_FLIGHT: usize = 1024;
 
 /// How long one phase of a round or read waits for a quorum, in microseconds.
 pub const PHASE_TIMEOUT_US: u64 = 2_000_000;
-/// How long an operation may take when its caller names no deadline, in microseconds.
+/// How long an operation may take when its caller names no deadline, in microseconds; one that is to wait for a quorum
+/// waits for as long as a deadline may be.
 pub const OPERATION_TIMEOUT_US: u64 = 10_000_000;
 /// The longest deadline that a caller may name, in milliseconds (one day).
 pub const DEADLINE_MAX_MS: u64 = 24 * 3600 * 1000;
@@ -62,8 +63,6 @@ pub const DEADLINE_MAX_MS: u64 = 24 * 3600 * 1000;
 pub const RETRY_PAUSE_MAX_US: u64 = 100_000;
 /// The shortest such pause's upper end, in microseconds; it doubles with each attempt.
 pub const RETRY_PAUSE_MIN_US: u64 = 1_000;
-/// The pause before an expiry that found no quorum is tried again, in microseconds.
-pub const EXPIRY_PAUSE_US: u64 = 250_000;
 /// How long a round that must know the time waits for the clocks of more voters than a quorum, in microseconds.
 pub const CLOCKS_WAIT_US: u64 = 100_000;
 /// How long after its first accept phase a retried put that finds nothing may still create, in microseconds.

@@ -14,17 +14,22 @@ use tracing::{info, warn};
 impl Agent {
     /// One input, then all its effects, then what those lead to.
     pub(super) fn handle(&mut self, input: Input) {
-        self.inputs.push(input);
+        self.inputs.push_back(input);
         self.handle_inputs();
     }
 
     pub(super) fn handle_inputs(&mut self) {
-        while let Some(input) = self.inputs.pop() {
+        if self.handling {
+            return;
+        }
+        self.handling = true;
+        while let Some(input) = self.inputs.pop_front() {
             self.node.handle(clock::now(), input);
             while let Some(effect) = self.node.poll_effect() {
                 self.carry_out(effect);
             }
         }
+        self.handling = false;
     }
 
     fn carry_out(&mut self, effect: Effect) {
@@ -92,7 +97,7 @@ impl Agent {
             (Origin::Peer { connection, nonce }, Done::Reply(reply)) => self.reply(connection, nonce, &reply),
             (_, Done::Raised) => self.handle(Input::Raised(self.bound)),
             (_, Done::Formed) => {
-                self.forming = false;
+                self.identity.formed = self.forming.take().or(self.identity.formed.take());
                 info!("the cluster is formed: this agent votes");
                 self.handle(Input::Voting(true));
                 self.send_heartbeats();
@@ -108,11 +113,8 @@ impl Agent {
             warn!("no votes until there is space for the store: {why}");
         }
         self.no_space = true;
-        if self.forming {
-            // It is formed when it is on disk; the next handshake or heartbeat tries again.
-            self.forming = false;
-            self.identity.formed = None;
-        }
+        // What was to be formed is not on the disk; the next heartbeat tries again.
+        self.forming = None;
         for origin in origins {
             let busy = Done::Reply(PeerReply::Paxos(Reply::Refused(Refusal::Busy)));
             self.take_done(origin, busy);
@@ -129,7 +131,7 @@ impl Agent {
         };
         let watched = match found {
             Ok(identified) => self.exits.watch_process(process, identified.pidfd).map_err(|e| e.to_string()),
-            Err(ProcessError::Gone) => return self.inputs.push(Input::ProcessGone(process)),
+            Err(ProcessError::Gone) => return self.inputs.push_back(Input::ProcessGone(process)),
             Err(e) => Err(e.to_string()),
         };
         if let Err(why) = watched {

@@ -18,7 +18,7 @@ use crate::limits::{HEARTBEAT_US, INPUTS};
 use crate::node::{Answer, Input, Load, Mode, Node, NodeConfig, Stored};
 use crate::paxos::{NodeId, RegisterKey};
 use crate::process::{self, Identified, ProcessError};
-use crate::storage::acceptor::{DurableAcceptor, Opened};
+use crate::storage::acceptor::{DurableAcceptor, Formed, Opened};
 use crate::storage::ledger::Birth;
 use crate::storage::memory::Memory;
 use crate::storage::sled::Sled;
@@ -26,7 +26,7 @@ use crate::storage::{Store, StoreError};
 use crate::transport::{self, ConnectionId, Transport};
 pub(crate) use exits::{ConnectorWatch, Exits};
 use peers::Identity;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -121,6 +121,8 @@ pub(crate) struct Facts {
     pub nodes: Vec<(NodeId, String, bool)>,
     pub me: NodeId,
     pub not_voting: Option<String>,
+    /// What is wrong with peers, by name.
+    pub complaints: Vec<(String, String)>,
     pub life: Life,
     pub commit: u64,
     pub bound: u64,
@@ -156,7 +158,7 @@ struct Agent {
     /// The connection on which a peer is asked.
     outgoing: BTreeMap<NodeId, ConnectionId>,
     /// What was last said about a peer that cannot be reached.
-    complaints: BTreeMap<NodeId, String>,
+    complaints: BTreeMap<NodeId, wire::Complaint>,
     replies: BTreeMap<u64, Box<dyn Replier>>,
     last_call: u64,
     /// Processes that could be neither watched nor found dead.
@@ -164,10 +166,12 @@ struct Agent {
     /// Held for the put under way, until the node wants it watched.
     offered: Option<Identified>,
     /// Effects that are inputs again.
-    inputs: Vec<Input>,
+    inputs: VecDeque<Input>,
     commit: u64,
     bound: u64,
-    forming: bool,
+    forming: Option<Formed>,
+    /// A loop over inputs is under way; what it meets is queued.
+    handling: bool,
     /// The store has no room; said once.
     no_space: bool,
     /// A raise of the bound found no room.
@@ -306,10 +310,11 @@ impl Agent {
             last_call: 0,
             unsure: BTreeSet::new(),
             offered: None,
-            inputs: Vec::new(),
+            inputs: VecDeque::new(),
             commit,
             bound,
-            forming: false,
+            forming: None,
+            handling: false,
             no_space: false,
             retry_raise: false,
             heartbeats: 0,
@@ -498,6 +503,7 @@ impl Agent {
             nodes: nodes.collect(),
             me: config.me,
             not_voting: self.identity.why_not_voting(),
+            complaints: self.complaints.iter().map(|(peer, c)| (self.name(*peer), c.why.clone())).collect(),
             life: self.identity.life,
             commit: self.commit,
             bound: self.bound,

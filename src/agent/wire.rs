@@ -15,6 +15,15 @@ use tracing::{info, warn};
 /// Nonces below this are heartbeats; a node's own are above, as lives count from 1.
 const HEARTBEAT_NONCES: u64 = 1 << 40;
 
+/// The shortest time between two complaints about a peer.
+const COMPLAINT_PAUSE_US: u64 = 1_000_000;
+
+/// What was last said about a peer.
+pub(super) struct Complaint {
+    pub why: String,
+    at_us: u64,
+}
+
 /// One connection to or from a peer.
 pub(super) struct Connection {
     peer: NodeId,
@@ -43,16 +52,20 @@ impl Agent {
         }
     }
 
-    /// Says why a peer cannot be reached, once for each reason in a row.
+    /// Says why a peer cannot be reached, once for each reason in a row, and at most once a second.
     fn complain(&mut self, peer: NodeId, why: String) {
-        let name = self.name(peer);
-        if self.complaints.get(&peer) != Some(&why) {
-            warn!("peer {name}: {why}");
-            self.complaints.insert(peer, why);
+        // Strangers share one place, whatever they call themselves.
+        let peer = if self.identity.config.membership.is_voter(peer) { peer } else { NodeId(0) };
+        let now_us = super::clock::mono_us();
+        let last = self.complaints.get(&peer);
+        if last.is_some_and(|c| c.why == why || now_us < c.at_us + COMPLAINT_PAUSE_US) {
+            return;
         }
+        warn!("peer {}: {why}", self.name(peer));
+        self.complaints.insert(peer, Complaint { why, at_us: now_us });
     }
 
-    fn name(&self, peer: NodeId) -> String {
+    pub(super) fn name(&self, peer: NodeId) -> String {
         self.identity.config.membership.name(peer).unwrap_or("unknown").to_owned()
     }
 
@@ -130,12 +143,11 @@ impl Agent {
     }
 
     pub(super) fn form_if_possible(&mut self) {
-        if self.forming {
+        if self.forming.is_some() {
             return;
         }
         if let Some(formed) = self.identity.can_form() {
-            self.forming = true;
-            self.identity.formed = Some(formed.clone());
+            self.forming = Some(formed.clone());
             self.submit(Origin::None, Job::Form(Box::new(formed)));
         }
     }
@@ -209,7 +221,7 @@ impl Agent {
     fn take_request(&mut self, id: ConnectionId, nonce: u64, request: PeerRequest) {
         let refuse = |refusal| PeerReply::Paxos(Reply::Refused(refusal));
         // An agent that does not vote takes part in nothing.
-        let voting = self.identity.formed.is_some() && !self.forming;
+        let voting = self.identity.formed.is_some();
         let reply = match request {
             PeerRequest::Unknown(_) => refuse(Refusal::Unsupported),
             _ if !voting => refuse(Refusal::NotVoting),

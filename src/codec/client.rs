@@ -30,7 +30,7 @@
 //! | `after` | bytes | `keys` | list keys above this one (as given by `next`) |
 //! | `local` | bool | `get` | answer from this agent's own store: perhaps outdated, perhaps never chosen |
 //! | `no_quorum` | text | `put` `get` `keys` `release` | `return` (the default), `fail` or `retry`: what to do without a quorum. `return` and `fail` are answered alike (a library makes an error of `fail`), except that `keys` answers an empty list to `return` |
-//! | `deadline` | unsigned | `put` `get` `keys` `release` | how long it may take, in ms, at most a day; 10 s if absent |
+//! | `deadline` | unsigned | `put` `get` `keys` `release` | how long it may take, in ms, at most a day; if absent 10 s, and a day with `retry` |
 //!
 //! # Replies
 //! A map with `id` and `status`; a reply with `id` 0 that answers no request says why the agent closes the connection.

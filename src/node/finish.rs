@@ -184,7 +184,7 @@ impl Node {
     pub(super) fn finish_all(&mut self, register: &RegisterKey, op: Op, answer: Answer) {
         match &op.kind {
             Kind::Listed(nonce) => self.fail_listing(*nonce, NO_ANSWER),
-            Kind::Duty(duty) => self.duty_failed(duty.clone()),
+            Kind::Duty(duty) => self.duty_failed(&duty.clone()),
             _ => {}
         }
         self.finish_put(register, &op, &answer, Told::default());

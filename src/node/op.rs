@@ -178,7 +178,11 @@ pub(super) struct Op {
 
 impl Op {
     pub fn new(kind: Kind, call: &Call, now_us: u64) -> Op {
-        let after_us = call.deadline_ms.map_or(OPERATION_TIMEOUT_US, |ms| ms.min(DEADLINE_MAX_MS) * 1000);
+        let after_us = match (call.deadline_ms, call.mode) {
+            (Some(ms), _) => ms.min(DEADLINE_MAX_MS) * 1000,
+            (None, Mode::Answer) => OPERATION_TIMEOUT_US,
+            (None, Mode::Retry) => DEADLINE_MAX_MS * 1000,
+        };
         Op {
             kind,
             callers: vec![call.id],

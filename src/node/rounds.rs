@@ -100,10 +100,10 @@ impl Node {
             op.first_accept = remembered.map(|p| (p.first, p.at_us));
         }
         if let Some(process) = entry.header.bound_process() {
+            self.claims.hold(process, register);
             if !self.puts.has_room() {
                 return self.finish_all(register, op, Answer::Overloaded("too many puts whose outcome is unknown"));
             }
-            self.claims.hold(process, register);
         }
         if self.upkeep.is_live_hint(register) {
             self.submit_read(register, op);

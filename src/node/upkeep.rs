@@ -10,7 +10,7 @@ use super::op::{Duty, Kind, Op};
 use super::{Effect, Node, Timer};
 use crate::kv::peer::{BoundEntry, PeerRequest};
 use crate::kv::{Entry, Header, Kind as EntryKind, Outcome, ProcessId};
-use crate::limits::{EXPIRIES_IN_FLIGHT, EXPIRY_PAUSE_US, LIVE_HINTS, SWEEP_RANK_US, SWEEP_US};
+use crate::limits::{EXPIRIES_IN_FLIGHT, LIVE_HINTS, SWEEP_RANK_US, SWEEP_US};
 use crate::paxos::{Ballot, NodeId, RegisterKey};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -229,12 +229,10 @@ impl Node {
         }
     }
 
-    /// A duty could not be done: it stays owed.
-    pub(super) fn duty_failed(&mut self, duty: Duty) {
+    /// A duty could not be done, because the entry cannot be read. The next sweep looks at it again.
+    pub(super) fn duty_failed(&mut self, duty: &Duty) {
         self.upkeep.in_flight = self.upkeep.in_flight.saturating_sub(1);
-        self.upkeep.owed.remove(&duty);
-        self.set_timer(EXPIRY_PAUSE_US, Timer::Upkeep);
-        self.owe(duty);
+        self.upkeep.owed.remove(duty);
     }
 
     pub(super) fn handle_upkeep_due(&mut self) {

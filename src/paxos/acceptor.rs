@@ -87,6 +87,13 @@ impl Acceptor {
         self.bound = self.bound.max(durable_bound);
     }
 
+    /// Takes note that a record at this ballot is durable: it carries the promises up to there itself.
+    pub fn accepted_is_durable(&mut self, register: &RegisterKey, ballot: Ballot) {
+        if self.promises.get(register).is_some_and(|promised| *promised <= ballot) {
+            self.promises.remove(register);
+        }
+    }
+
     /// Takes note that a raise did not become durable, and that nothing that relied on it was shown. The floor may
     /// have risen with promises that nobody was told of; it stays.
     pub fn lower_to(&mut self, durable_bound: u64) {
@@ -151,8 +158,6 @@ impl Acceptor {
             return Step::answer(Reply::Accepted);
         }
         let raise = self.raise(ballot.counter());
-        // The record itself now carries the promise.
-        self.promises.remove(register);
         assert!(ballot.counter() <= self.bound, "bounded: {ballot:?} is above the bound {}", self.bound);
         Step { reply: Reply::Accepted, write: Some((ballot, value.clone())), raise }
     }

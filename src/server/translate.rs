@@ -400,6 +400,9 @@ fn status_lines(facts: &Facts) -> Vec<(String, String)> {
         ("expiries owed", facts.load.duties.to_string()),
         ("running since", format!("{} s", facts.up_ms / 1000)),
     ];
+    for (peer, why) in &facts.complaints {
+        lines.push(("peer trouble", format!("{peer}: {why}")));
+    }
     if facts.trying_out {
         lines.push(("note", "a cluster of one, without a configuration: for trying out".into()));
     }

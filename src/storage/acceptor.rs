@@ -237,8 +237,10 @@ impl<S: Store> DurableAcceptor<S> {
     /// [`StoreError::NoSpace`] the acceptor must not be used again.
     pub fn commit(&mut self, staged: Staged) -> Result<Committed, StoreError> {
         let mut changes: Vec<Change> = Vec::new();
+        let mut accepted_now: Vec<(RegisterKey, Ballot)> = Vec::new();
         for (register, pending) in staged.writes {
             if let (true, Some(accepted)) = (pending.changed, pending.accepted) {
+                accepted_now.push((register.clone(), accepted.ballot));
                 let (key, new) = (record_key(&register), Some(encode_record(&accepted)));
                 changes.push(Change { key, old: pending.old, new });
             }
@@ -258,6 +260,9 @@ impl<S: Store> DurableAcceptor<S> {
                 }
             }
             committed?;
+        }
+        for (register, ballot) in accepted_now {
+            self.acceptor.accepted_is_durable(&register, ballot);
         }
         assert!(self.acceptor.bound() <= self.ledger.bound(), "bounded: the bound in use is durable");
         Ok(Committed {
