@@ -34,10 +34,10 @@
 //!    waits for that register.
 //! 3. The round draws a ballot above every counter seen and asks all voters to promise. Its own acceptor is one of
 //!    them, on the store's thread.
-//! 4. On a quorum of promises the operations are applied to the value with the highest ballot ([`kv::change`]): absent,
+//! 4. On a quorum of promises the operations are applied to the value with the highest ballot ([`kv::change`]). Absent,
 //!    the put creates an entry whose token is the ballot; present, the put is answered with what is there.
-//! 5. If that changes nothing and a quorum reported that very ballot, it is told at once. Otherwise the voters are asked
-//!    to accept. Each writes its record in the next batch, syncs, and only then replies ([`storage::acceptor`]).
+//! 5. If that changes nothing and a quorum reported that very ballot, it is told at once. Otherwise the voters are
+//!    asked to accept. Each writes its record in the next batch, syncs, and only then replies ([`storage::acceptor`]).
 //! 6. A quorum of acknowledgements: chosen. The callers are answered. A round that lost to another tries again above
 //!    it, after a pause drawn at random.
 //!
@@ -60,7 +60,8 @@
 //! - **nothing before it is durable**: no accepted value, and no ballot above the durable bound, is shown to anyone
 //!   before it is on the disk. [`storage::acceptor::Staged`] has no way out but through a commit.
 //! - **one entry a round**: put, release, put in one round would give two holders one token ([`kv::change`]).
-//! - **one life a request**: a put that may already have created an entry never creates a second ([`kv::change::MayCreate`]).
+//! - **one life a request**: a put that may already have created an entry never creates a second
+//!   ([`kv::change::MayCreate`]).
 //! - **answering is not settling**: what ends an entry goes through an accept phase ([`kv::change`]).
 //! - **only the pidfd tells death**: not `kill(0)`, not `/proc`, not state Z ([`process`]).
 //!

@@ -55,7 +55,6 @@ the resource that is to be protected, and have it refuse lower ones.";
     after_help = "`paxoskv --help` tells the story, the exit statuses and the environment.",
     arg_required_else_help = true,
     subcommand_required = true,
-    disable_help_subcommand = true,
     max_term_width = 120
 )]
 pub struct Cli {
@@ -191,8 +190,9 @@ The value that is printed is the chosen one: if another put was first, it is tha
 call created it.
 
 --pid binds to the shell or program that calls `paxoskv`, since the command itself is gone in a moment; the key goes \
-when that exits. Behind an intermediate program, such as sudo or timeout, it is that program: then give the number. A \
-number needs `=`: --pid=4711. It must be of the same user, unless root asks.
+when that exits. Behind an intermediate program, such as sudo or timeout, it is that program, and in a subshell it \
+may be the subshell: then give the number, --pid=$$ in a shell. A number needs the `=`. The process must be of the \
+same user, unless root asks.
 
 Examples:
   $ paxoskv put leader \"$HOSTNAME\" --pid              # this shell, or this script, leads
@@ -238,7 +238,7 @@ pub struct QuorumArgs {
     /// What to do without a quorum
     #[arg(long, value_name = "MODE", value_enum, default_value_t)]
     pub no_quorum: NoQuorumArg,
-    /// How long it may take: 500ms, 5s, 2m; at most 1d [default: 10s]
+    /// How long it may take: 500ms, 5s, 2m; at most 1d [default: 10s; with `retry` 1d]
     #[arg(long, value_name = "DURATION")]
     pub deadline: Option<Deadline>,
 }

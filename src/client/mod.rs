@@ -369,7 +369,11 @@ fn answer_of_write(replied: Replied, mode: NoQuorum) -> Result<Answer<Reply>, Cl
 }
 
 fn deadline_of(common: &Common) -> Result<Duration, ClientError> {
-    let deadline = common.deadline.unwrap_or(Duration::from_micros(OPERATION_TIMEOUT_US));
+    let unless_named = match common.no_quorum {
+        NoQuorum::Return | NoQuorum::Fail => Duration::from_micros(OPERATION_TIMEOUT_US),
+        NoQuorum::Retry => Duration::from_millis(DEADLINE_MAX_MS),
+    };
+    let deadline = common.deadline.unwrap_or(unless_named);
     if deadline.as_millis() > u128::from(DEADLINE_MAX_MS) {
         return Err(ClientError::BadRequest(format!("a deadline is at most a day ({DEADLINE_MAX_MS} ms)")));
     }

@@ -100,7 +100,8 @@ macro_rules! common_options {
                 self
             }
 
-            /// How long the agent may try, in milliseconds at its finest and a day at most; 10 s if not set.
+            /// How long the agent may try, in milliseconds at its finest and a day at most. If not set 10 s, and a
+            /// day with [`NoQuorum::Retry`].
             pub fn deadline(mut self, deadline: Duration) -> Self {
                 self.common.deadline = Some(deadline);
                 self

@@ -9,7 +9,7 @@ pub mod client;
 #[cfg(feature = "agent")]
 pub mod json;
 pub mod peer;
-#[cfg(all(test, feature = "agent"))]
+#[cfg(test)]
 mod tests;
 
 use serde::{Serialize, de::DeserializeOwned};

@@ -188,7 +188,13 @@ fn client_frame_bytes_stay_as_they_are() {
 #[test]
 fn a_misspelled_field_of_a_request_is_an_error_that_names_it() {
     let mut bytes = Vec::new();
-    ciborium::into_writer(&serde_json::json!({"id": 1, "op": "put", "untill": 5}), &mut bytes).unwrap();
+    #[derive(serde::Serialize)]
+    struct Misspelled {
+        id: u64,
+        op: &'static str,
+        untill: u64,
+    }
+    ciborium::into_writer(&Misspelled { id: 1, op: "put", untill: 5 }, &mut bytes).unwrap();
     let Err(CodecError::Malformed(why)) = decode_request(&bytes) else { panic!("accepted") };
     assert!(why.contains("untill"), "{why}");
 }

@@ -1,4 +1,5 @@
 //! The agent on a real system: real sockets, files, processes.
 
 mod process;
+mod readme;
 mod storage;

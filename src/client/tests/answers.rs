@@ -13,7 +13,7 @@ async fn put_sends_its_options() {
         .node("n")
         .parent_item(Some("pb"), parent.clone())
         .no_quorum(NoQuorum::Retry)
-        .deadline(Duration::from_millis(1500));
+        .deadline(Duration::from_millis(150));
     let (answer, request) = tokio::join!(client.put(("k", 1), "v", options), peer.answer(entry("other", 9)));
     let answer = answer.unwrap().decided().unwrap();
     assert_eq!((answer.value::<String>().unwrap().as_str(), answer.token, answer.created), ("other", 9, true));
@@ -23,8 +23,19 @@ async fn put_sends_its_options() {
     let sent = request.parent.unwrap();
     assert_eq!((sent.bucket.as_deref(), sent.key.into_vec()), (Some("pb"), parent));
     assert_eq!(request.no_quorum.as_deref(), Some("retry"));
-    assert_eq!(request.deadline, Some(1500));
+    assert_eq!(request.deadline, Some(150));
     assert_eq!(request.key.unwrap().into_vec(), [0x82, 0x61, b'k', 1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn deadline_that_is_not_set_is_ten_seconds_and_a_day_for_who_waits() {
+    let (_agent, client, mut peer) = Agent::connected().await;
+    for (mode, ms) in [(NoQuorum::Return, 10_000), (NoQuorum::Fail, 10_000), (NoQuorum::Retry, DEADLINE_MAX_MS)] {
+        let options = GetOptions::new().no_quorum(mode);
+        let (answer, request) = tokio::join!(client.get("k", options), peer.answer(entry("v", 1)));
+        answer.unwrap().decided().unwrap();
+        assert_eq!(request.deadline, Some(ms));
+    }
 }
 
 #[tokio::test(start_paused = true)]
