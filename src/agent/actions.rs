@@ -44,6 +44,7 @@ impl Agent {
             Effect::Watch(process) => self.watch(process),
             Effect::Unwatch(process) => {
                 self.unsure.remove(&process);
+                self.unsure_said.remove(&process);
                 self.exits.unwatch_process(&process);
             }
             Effect::Quorum(true) => info!("quorum reached: {}", self.reachable_names()),
@@ -83,7 +84,9 @@ impl Agent {
 
     /// Gives a job to the store's thread; if that has too many, the asker is told.
     pub(super) fn submit(&mut self, origin: Origin, job: Job) {
-        if self.store.submit(origin, job).is_err() {
+        let submitted = self.store.submit(origin, job);
+        if submitted.is_err() {
+            self.forming = None;
             let busy = Done::Reply(PeerReply::Paxos(Reply::Refused(Refusal::Busy)));
             self.take_done(origin, busy);
         }
@@ -136,7 +139,9 @@ impl Agent {
         };
         if let Err(why) = watched {
             // Not knowing is not death: it is tried again.
-            warn!("{process} cannot be watched, trying again: {why}");
+            if self.unsure_said.insert(process) {
+                warn!("{process} cannot be watched, trying again: {why}");
+            }
             self.unsure.insert(process);
         }
     }

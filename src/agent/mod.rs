@@ -163,6 +163,8 @@ struct Agent {
     last_call: u64,
     /// Processes that could be neither watched nor found dead.
     unsure: BTreeSet<ProcessId>,
+    /// Those of which that was said.
+    unsure_said: BTreeSet<ProcessId>,
     /// Held for the put under way, until the node wants it watched.
     offered: Option<Identified>,
     /// Effects that are inputs again.
@@ -198,7 +200,7 @@ where
     let Opened { acceptor, earlier_bound, stored, registers } = DurableAcceptor::open(store, &birth)?;
     check_formed(&config, &acceptor)?;
     let (life, commit, bound) = (acceptor.life(), acceptor.last_commit(), acceptor.bound());
-    let identity = Identity::new(config.clone(), acceptor.store_id(), life, acceptor.formed().cloned());
+    let identity = Identity::new(config.clone(), acceptor.store_id(), life, acceptor.formed().cloned(), earlier_bound);
     info!(
         "store: {backend} in {}, {registers} registers, life {}, commit {commit}",
         config.data_dir.display(),
@@ -309,6 +311,7 @@ impl Agent {
             replies: BTreeMap::new(),
             last_call: 0,
             unsure: BTreeSet::new(),
+            unsure_said: BTreeSet::new(),
             offered: None,
             inputs: VecDeque::new(),
             commit,
@@ -467,11 +470,12 @@ impl Agent {
 
     fn take_put(&mut self, put: Put, reply: Box<dyn Replier>) {
         let now_ms = clock::wall_ms();
-        if put.until_ms.is_some_and(|until_ms| until_ms <= now_ms) {
+        // A repeated put may have been carried out: its entry has to be looked for.
+        if !put.retry && put.until_ms.is_some_and(|until_ms| until_ms <= now_ms) {
             return reply.reply(Response::Answer(Answer::Invalid("`until` is not in the future")));
         }
         // Asked last, of the pidfd itself; should it exit right afterwards, its exit expires the key.
-        if put.bind.as_ref().is_some_and(|p| process::has_exited(&p.pidfd).unwrap_or(true)) {
+        if !put.retry && put.bind.as_ref().is_some_and(|p| process::has_exited(&p.pidfd).unwrap_or(true)) {
             return reply.reply(Response::Answer(Answer::Invalid("the process to bind to has exited")));
         }
         let pid = put.bind.as_ref().map(|p| Binding::Pid(p.id));

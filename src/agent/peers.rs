@@ -17,7 +17,8 @@ pub(super) struct Identity {
     pub life: Life,
     pub formed: Option<Formed>,
     met: BTreeMap<NodeId, Met>,
-    /// The counters that voters named in their handshakes.
+    /// The counters that voters named in their handshakes, and this one at its start: a live counter follows the
+    /// others, and would let a single liar raise what is believed, step by step.
     named: BTreeMap<NodeId, u64>,
 }
 
@@ -26,12 +27,16 @@ struct Met {
     store: StoreId,
     life: Life,
     commit: u64,
-    formed: Vec<StoreOf>,
+    /// The stores of the voters, as it stated them last.
+    stated: Vec<StoreOf>,
+    /// Whether it has formed the cluster with them.
+    formed: bool,
 }
 
 impl Identity {
-    pub fn new(config: Config, store: StoreId, life: Life, formed: Option<Formed>) -> Identity {
-        Identity { config, store, life, formed, met: BTreeMap::new(), named: BTreeMap::new() }
+    pub fn new(config: Config, store: StoreId, life: Life, formed: Option<Formed>, counter: u64) -> Identity {
+        let named = BTreeMap::from([(config.me, counter)]);
+        Identity { config, store, life, formed, met: BTreeMap::new(), named }
     }
 
     /// This agent's handshake.
@@ -52,6 +57,7 @@ impl Identity {
             counter,
             role: Role::Voter,
             nonce,
+            met: self.stores(),
             formed: self.formed.as_ref().map(|f| f.stores.clone()).unwrap_or_default(),
             known: self.known(),
         }
@@ -121,24 +127,52 @@ impl Identity {
 
     /// Remembers what a judged handshake told.
     pub fn meet(&mut self, hello: &Hello) {
-        let met = Met { store: hello.store, life: hello.life, commit: hello.commit, formed: hello.formed.clone() };
+        let formed = !hello.formed.is_empty();
+        let stated = if formed { hello.formed.clone() } else { hello.met.clone() };
+        let met = Met { store: hello.store, life: hello.life, commit: hello.commit, stated, formed };
         self.met.insert(hello.node, met);
         self.named.insert(hello.node, hello.counter);
     }
 
-    /// What is to be written when every voter has been met and all agree on the stores.
+    /// Remembers what a voter says of the stores later. Whether that is news.
+    pub fn hear(&mut self, node: NodeId, stores: Vec<StoreOf>, formed: bool) -> bool {
+        let Some(met) = self.met.get_mut(&node).filter(|m| m.stated != stores || m.formed != formed) else {
+            return false;
+        };
+        (met.stated, met.formed) = (stores, formed);
+        true
+    }
+
+    /// The stores of the voters, this agent's among them, as far as they were met; once the cluster is formed, all.
+    pub fn stores(&self) -> Vec<StoreOf> {
+        if let Some(formed) = &self.formed {
+            return formed.stores.clone();
+        }
+        let store = |node: NodeId| {
+            let store = if node == self.config.me { self.store } else { self.met.get(&node)?.store };
+            Some(StoreOf { node, store })
+        };
+        self.config.membership.all().filter_map(store).collect()
+    }
+
+    /// What is to be written when all voters agree on the stores.
+    ///
+    /// Each must have been met, and must itself have stated the very same complete list: a voter whose store was lost
+    /// while the cluster was being set up could otherwise be listed with the old one here and with the new one there.
+    /// A voter that has already formed the cluster settles it, if its list names this agent's store.
     pub fn can_form(&self) -> Option<Formed> {
         if self.formed.is_some() {
             return None;
         }
         let membership = &self.config.membership;
-        let store =
-            |node: NodeId| if node == self.config.me { Some(self.store) } else { Some(self.met.get(&node)?.store) };
-        let stores: Vec<StoreOf> =
-            membership.all().map(|node| Some(StoreOf { node, store: store(node)? })).collect::<Option<_>>()?;
-        if self.met.values().any(|m| !m.formed.is_empty() && m.formed != stores) {
-            return None;
-        }
+        let mine = StoreOf { node: self.config.me, store: self.store };
+        let settled = self.met.values().find(|m| m.formed && m.stated.contains(&mine)).map(|m| m.stated.clone());
+        let stores = settled.or_else(|| {
+            let all = self.stores();
+            let states = |node| self.met.get(&node).is_some_and(|m| m.stated == all);
+            let agreed = membership.all().all(|node| node == self.config.me || states(node));
+            (all.len() == membership.all().count() && agreed).then_some(all)
+        })?;
         Some(Formed {
             cluster: self.config.cluster.clone(),
             cluster_id: self.config.cluster_id(),
@@ -169,9 +203,9 @@ impl Identity {
     }
 
     /// The highest counter that can be believed: not more than 2^40 above what a majority named.
-    pub fn counter_ceiling(&self, own: u64) -> u64 {
+    pub fn counter_ceiling(&self) -> u64 {
         let membership = &self.config.membership;
-        let named = |v: NodeId| if v == self.config.me { own } else { self.named.get(&v).copied().unwrap_or(0) };
+        let named = |v: NodeId| self.named.get(&v).copied().unwrap_or(0);
         let mut all: Vec<u64> = membership.all().map(named).collect();
         all.sort_unstable();
         let by_majority = all.iter().rev().copied().find(|c| membership.is_quorum(|v| named(v) >= *c));

@@ -11,6 +11,7 @@ use crate::paxos::Request;
 use crate::storage::acceptor::{Done, DurableAcceptor, Job};
 use crate::storage::{Store, StoreError};
 use crate::transport::ConnectionId;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use tokio::sync::mpsc;
@@ -56,7 +57,16 @@ impl StoreThread {
         events: mpsc::Sender<Event>,
     ) -> std::io::Result<StoreThread> {
         let (jobs, rx) = sync_channel(JOBS);
-        let thread = std::thread::Builder::new().name("store".into()).spawn(move || run(acceptor, &rx, &events))?;
+        let work = move || {
+            let ended = catch_unwind(AssertUnwindSafe(|| run(acceptor, &rx, &events)));
+            if ended.is_err() {
+                let cause = "its thread panicked; the log has the place".into();
+                let event = StoreEvent::Failed(StoreError::Failed { operation: "the store", cause });
+                // Fails only when the agent is stopping.
+                let _ = events.blocking_send(Event::Store(event));
+            }
+        };
+        let thread = std::thread::Builder::new().name("store".into()).spawn(work)?;
         Ok(StoreThread { jobs, thread })
     }
 

@@ -140,6 +140,10 @@ impl Agent {
         self.identity.meet(hello);
         self.node_follows(hello.counter);
         self.form_if_possible();
+        if self.identity.formed.is_none() {
+            // The others wait to hear whom this one has met.
+            self.send_heartbeats();
+        }
     }
 
     pub(super) fn form_if_possible(&mut self) {
@@ -153,7 +157,7 @@ impl Agent {
     }
 
     fn node_follows(&mut self, counter: u64) -> bool {
-        let believable = counter <= self.identity.counter_ceiling(self.node.counter());
+        let believable = counter <= self.identity.counter_ceiling();
         if believable && counter > self.node.counter() {
             if counter >= crate::limits::COUNTER_WARN {
                 warn!("ballot counters have reached {counter}; at {} agents stop", crate::limits::COUNTER_STOP);
@@ -222,11 +226,17 @@ impl Agent {
         let refuse = |refusal| PeerReply::Paxos(Reply::Refused(refusal));
         // An agent that does not vote takes part in nothing.
         let voting = self.identity.formed.is_some();
+        if let (PeerRequest::Heartbeat { stores, formed, .. }, false) = (&request, voting)
+            && let Some(peer) = self.connections.get(&id).map(|c| c.peer)
+            && self.identity.hear(peer, stores.clone(), *formed)
+        {
+            self.form_if_possible();
+        }
         let reply = match request {
             PeerRequest::Unknown(_) => refuse(Refusal::Unsupported),
             _ if !voting => refuse(Refusal::NotVoting),
             PeerRequest::Paxos(request) => {
-                let ceiling = self.identity.counter_ceiling(self.node.counter());
+                let ceiling = self.identity.counter_ceiling();
                 if request.ballot().is_none_or(|b| b.counter() <= ceiling) {
                     return self.submit(Origin::Peer { connection: id, nonce }, Job::Paxos(request));
                 }
@@ -281,7 +291,9 @@ impl Agent {
     fn send_heartbeat(&mut self, peer: NodeId) {
         self.heartbeats += 1;
         let sequence = self.heartbeats;
-        let request = PeerRequest::Heartbeat { sequence, incarnation: 1, known: self.identity.known() };
+        let (known, stores) = (self.identity.known(), self.identity.stores());
+        let formed = self.identity.formed.is_some();
+        let request = PeerRequest::Heartbeat { sequence, incarnation: 1, known, stores, formed };
         let packed = pack_request(sequence, &request);
         if let Some(connection) = self.outgoing.get(&peer).and_then(|id| self.connections.get_mut(id)) {
             connection.pending.push(packed);

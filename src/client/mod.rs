@@ -227,26 +227,27 @@ impl Client {
         let ends = Instant::now() + deadline_of(&options.common)?;
         let request = Request { key: Some(ByteBuf::from(key)), ..options.common.request("release") };
         // Which entry is meant is settled before the release itself, which can then be repeated without ending a
-        // later one.
+        // later one. Where nothing is found the release goes out all the same, for whatever is there: a put of which
+        // nobody knows the outcome may still become live, and an answered release ends that, too.
         let token = match options.token {
-            Some(token) => token,
+            Some(token) => Some(token),
             None => {
                 let get = Request { op: "get".to_owned(), ..request.clone() };
                 let reply = self.link.ask(get, None, Some(remaining(ends))).await?.reply;
                 match answer_of(reply, mode)? {
-                    Answer::Ok(reply) if reply.status == wire::Status::NotFound => return Ok(Answer::Ok(None)),
-                    Answer::Ok(reply) => reply.token.ok_or_else(|| ClientError::incomplete("token"))?,
+                    Answer::Ok(reply) if reply.status == wire::Status::NotFound => None,
+                    Answer::Ok(reply) => Some(reply.token.ok_or_else(|| ClientError::incomplete("token"))?),
                     Answer::NoQuorum(_) => return Ok(Answer::NoQuorum(Outcome::NotSent)),
                 }
             }
         };
-        let request = Request { token: Some(token), ..request };
+        let request = Request { token, ..request };
         let replied = self.link.ask(request, None, Some(remaining(ends))).await?;
         let repeated = replied.repeated;
         Ok(answer_of_write(replied, mode)?.map(|reply| match reply.status {
             // The first attempt has done it, or something else has; it is gone either way.
-            wire::Status::NotFound => repeated.then_some(token),
-            _ => Some(reply.token.unwrap_or(token)),
+            wire::Status::NotFound => token.filter(|_| repeated),
+            _ => reply.token.or(token),
         }))
     }
 

@@ -18,20 +18,22 @@
 //! | 4 forget | reserved |
 //! | 5 list | `[prefix, after or null]` |
 //! | 6 bound | `[[register, token, process], ...]` |
-//! | 7 heartbeat | `[sequence, incarnation, [known, ...]]` |
+//! | 7 heartbeat | `[sequence, incarnation, [known, ...], [store, ...], formed]` |
 //! | 16 to 31 | reserved for the transfer of ranges: records, floor, bound, epoch |
 //! | 129 promised | `[null or [ballot, value], clock in ms]` |
 //! | 130 accepted | `[]` |
 //! | 131 rejected | `[promised]` |
 //! | 132 state | `[null or [ballot, value]]` |
-//! | 133 listing | `[[[register, ballot], ...], next or null]` |
+//! | 133 listing | `[[[register, ballot, live], ...], next or null]` |
 //! | 135 heartbeat | `[sequence, acknowledged]` |
 //! | 255 refused | `[reason]` |
 
 use super::{CodecError, decode, encode};
 use crate::kv::ProcessId;
-use crate::kv::peer::{BoundEntry, Hello, Known, Listed, Message, PeerReply, PeerRequest, Position, Stamp, Welcome};
-use crate::limits::{ENTRY_BYTES, PEER_FRAME_MESSAGES};
+use crate::kv::peer::{
+    BoundEntry, Hello, Known, Listed, Message, PeerReply, PeerRequest, Position, Stamp, StoreOf, Welcome,
+};
+use crate::limits::{ENTRY_BYTES, PEER_FRAME_MESSAGES, VOTERS};
 use crate::paxos::{Accepted, Ballot, Condition, NodeId, Refusal, RegisterKey, Reply, Request};
 use serde::{Deserialize, Serialize};
 use serde_bytes::{ByteBuf, Bytes};
@@ -165,7 +167,9 @@ pub fn pack_request(nonce: u64, request: &PeerRequest) -> Packed {
                 entries.iter().map(|e| (Bytes::new(&e.register), e.token, process(&e.process))).collect();
             (BOUND, encode(&entries))
         }
-        PeerRequest::Heartbeat { sequence, incarnation, known } => (HEARTBEAT, encode(&(sequence, incarnation, known))),
+        PeerRequest::Heartbeat { sequence, incarnation, known, stores, formed } => {
+            (HEARTBEAT, encode(&(sequence, incarnation, known, stores, formed)))
+        }
         PeerRequest::Unknown(kind) => (*kind, encode(&())),
     };
     Packed(kind, nonce, body)
@@ -209,8 +213,12 @@ fn decode_request(kind: u16, body: &[u8]) -> Result<PeerRequest, CodecError> {
             PeerRequest::Bound(entries.into_iter().map(bound).collect::<Result<_, CodecError>>()?)
         }
         HEARTBEAT => {
-            let (sequence, incarnation, known): (u64, u64, Vec<Known>) = decode(body)?;
-            PeerRequest::Heartbeat { sequence, incarnation, known }
+            let (sequence, incarnation, known, stores, formed): (u64, u64, Vec<Known>, Vec<StoreOf>, bool) =
+                decode(body)?;
+            if known.len() > VOTERS || stores.len() > VOTERS {
+                return Err(CodecError::Malformed("a heartbeat that names more voters than there can be".into()));
+            }
+            PeerRequest::Heartbeat { sequence, incarnation, known, stores, formed }
         }
         kind => PeerRequest::Unknown(kind),
     })
@@ -227,7 +235,7 @@ pub fn pack_reply(nonce: u64, reply: &PeerReply) -> Packed {
         PeerReply::Paxos(Reply::State { accepted }) => (STATE, encode(&(accepted.as_ref().map(pair),))),
         PeerReply::Paxos(Reply::Refused(refusal)) => (REFUSED, encode(&(refusal_code(*refusal),))),
         PeerReply::Listing { entries, next } => {
-            let entries: Vec<_> = entries.iter().map(|e| (Bytes::new(&e.register), e.ballot)).collect();
+            let entries: Vec<_> = entries.iter().map(|e| (Bytes::new(&e.register), e.ballot, e.live)).collect();
             (LISTING, encode(&(entries, next.as_deref().map(Bytes::new))))
         }
         PeerReply::Heartbeat { sequence, acknowledged } => (HEARTBEAT_REPLY, encode(&(sequence, acknowledged))),
@@ -255,8 +263,8 @@ fn decode_reply(kind: u16, body: &[u8]) -> Result<PeerReply, CodecError> {
             PeerReply::Paxos(Reply::State { accepted: accepted.map(unpair).transpose()? })
         }
         LISTING => {
-            let (entries, next): (Vec<(ByteBuf, Ballot)>, Option<ByteBuf>) = decode(body)?;
-            let listed = |(register, ballot)| Ok(Listed { register: name(register)?, ballot });
+            let (entries, next): (Vec<(ByteBuf, Ballot, bool)>, Option<ByteBuf>) = decode(body)?;
+            let listed = |(register, ballot, live)| Ok(Listed { register: name(register)?, ballot, live });
             let entries = entries.into_iter().map(listed).collect::<Result<_, CodecError>>()?;
             PeerReply::Listing { entries, next: next.map(name).transpose()? }
         }

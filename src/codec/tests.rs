@@ -38,6 +38,7 @@ fn hello() -> Hello {
         nonce: [4; 16],
         formed: vec![StoreOf { node: NodeId(1), store: [3; 16] }],
         known: vec![Known { node: NodeId(2), life: life(), commit: 4 }],
+        met: vec![StoreOf { node: NodeId(1), store: [3; 16] }],
     }
 }
 
@@ -59,7 +60,7 @@ fn requests() -> Vec<PeerRequest> {
         PeerRequest::List { prefix: register_key("default", b""), after: None },
         PeerRequest::List { prefix: register_key("default", b""), after: Some(register.clone()) },
         PeerRequest::Bound(vec![BoundEntry { register, token: ballot, process }]),
-        PeerRequest::Heartbeat { sequence: 8, incarnation: 1, known: hello().known },
+        PeerRequest::Heartbeat { sequence: 8, incarnation: 1, known: hello().known, stores: hello().met, formed: true },
     ]
 }
 
@@ -74,7 +75,10 @@ fn replies() -> Vec<PeerReply> {
         paxos(Reply::Rejected { promised: Ballot::last_of(9) }),
         paxos(Reply::State { accepted }),
         paxos(Reply::State { accepted: None }),
-        PeerReply::Listing { entries: vec![Listed { register: register.clone(), ballot: Ballot::ZERO }], next: None },
+        PeerReply::Listing {
+            entries: vec![Listed { register: register.clone(), ballot: Ballot::ZERO, live: true }],
+            next: None,
+        },
         PeerReply::Listing { entries: Vec::new(), next: Some(register) },
         PeerReply::Heartbeat { sequence: 8, acknowledged: true },
     ];
@@ -113,15 +117,16 @@ fn peer_frame_bytes_stay_as_they_are() {
 #[test]
 fn handshake_bytes_stay_as_they_are() {
     let expected = concat!(
-        "b16b76657273696f6e5f6d696e016b76657273696f6e5f6d617801686665617475726573006a636c75737465725f6964",
+        "b26b76657273696f6e5f6d696e016b76657273696f6e5f6d617801686665617475726573006a636c75737465725f6964",
         "50010101010101010101010101010101016c636c75737465725f6e616d6561636565706f6368016a6d656d6265727368",
         "69705002020202020202020202020202020202646e6f646501646e616d6561616573746f726550030303030303030303",
         "03030303030303646c696665a4666e756d6265720362696450070707070707070707070707070707076c73746172745f",
         "636f6d6d69740967626f6f745f6964500808080808080808080808080808080866636f6d6d69740a67636f756e746572",
         "1b000000020000000064726f6c6565766f746572656e6f6e6365500404040404040404040404040404040466666f726d",
-        "656481a2646e6f6465016573746f72655003030303030303030303030303030303656b6e6f776e81a3646e6f64650264",
-        "6c696665a4666e756d6265720362696450070707070707070707070707070707076c73746172745f636f6d6d69740967",
-        "626f6f745f6964500808080808080808080808080808080866636f6d6d697404",
+        "656481a2646e6f6465016573746f72655003030303030303030303030303030303636d657481a2646e6f646501657374",
+        "6f72655003030303030303030303030303030303656b6e6f776e81a3646e6f646502646c696665a4666e756d62657203",
+        "62696450070707070707070707070707070707076c73746172745f636f6d6d69740967626f6f745f6964500808080808",
+        "080808080808080808080866636f6d6d697404",
     );
     assert_eq!(hex(&encode_hello(&hello())), expected);
 }

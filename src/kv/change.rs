@@ -17,10 +17,11 @@ pub enum Change {
         /// Why.
         reason: Reason,
     },
-    /// End the entry with this token, if its holder asks for it. Always settled by an accept phase.
+    /// End the entry with this token, or whatever entry there is, if its holder asks for it. Always settled by an
+    /// accept phase.
     Release {
-        /// The token.
-        token: Ballot,
+        /// The token; without one, whatever entry is live.
+        token: Option<Ballot>,
         /// Who asks.
         by: Asker,
     },
@@ -60,7 +61,7 @@ pub enum MayCreate {
 /// What an expiry is to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// The entry with this token.
+    /// The entry of this round's own node with this token.
     Token(Ballot),
     /// Whatever entry is bound to this process of this round's own node.
     Process(ProcessId),
@@ -105,8 +106,8 @@ pub enum Outcome {
     Invalid(&'static str),
     /// An expiry: whether there was something to end.
     Expired(bool),
-    /// A release: done.
-    Released,
+    /// A release: the entry with this token has ended.
+    Released(Ballot),
     /// A release: there is no live entry with that token.
     NothingToRelease,
     /// A release by somebody who is not the holder.
@@ -194,6 +195,10 @@ impl Applying<'_> {
 
     fn put(&mut self, put: &PutChange) -> Outcome {
         if let Some((token, reason)) = self.live().and_then(|e| Some((e.header.token, ended(e, self.facts)?))) {
+            if self.created {
+                // It would end this round's own entry and create another, under one token.
+                return Outcome::Deferred;
+            }
             self.end(token, reason);
         }
         if let Some(entry) = self.live() {
@@ -202,6 +207,9 @@ impl Applying<'_> {
         }
         if put.entry.header.bound_process().is_some_and(|p| (self.facts.is_dead)(p)) {
             return Outcome::Invalid("the process that the key was to be bound to has exited");
+        }
+        if put.entry.header.until_ms().is_some_and(|until_ms| (self.facts.is_past)(until_ms)) {
+            return Outcome::Invalid("`until` is not in the future any more");
         }
         let may = match (put.may_create, self.at) {
             (MayCreate::Always, _) => true,
@@ -228,7 +236,7 @@ impl Applying<'_> {
         };
         let token = entry.header.token;
         let because = match target {
-            Target::Token(t) => (*t == token).then_some(reason),
+            Target::Token(t) => (*t == token && entry.header.node == self.facts.me).then_some(reason),
             Target::Process(p) => {
                 let bound = entry.header.bound_process().is_some_and(|b| b.is_same(p));
                 (bound && entry.header.node == self.facts.me).then_some(reason)
@@ -250,11 +258,12 @@ impl Applying<'_> {
         }
     }
 
-    fn release(&mut self, token: Ballot, by: &Asker) -> Outcome {
-        let Some(entry) = self.live().filter(|e| e.header.token == token) else {
+    fn release(&mut self, token: Option<Ballot>, by: &Asker) -> Outcome {
+        let Some(entry) = self.live().filter(|e| token.is_none_or(|t| t == e.header.token)) else {
             self.settle = true;
             return Outcome::NothingToRelease;
         };
+        let token = entry.header.token;
         let same_process = match (&entry.holder.process, &by.process) {
             (Some(a), Some(b)) => a.is_same(b),
             _ => false,
@@ -268,7 +277,7 @@ impl Applying<'_> {
         }
         self.settle = true;
         self.end(token, Reason::Released);
-        Outcome::Released
+        Outcome::Released(token)
     }
 
     fn end(&mut self, token: Ballot, reason: Reason) {

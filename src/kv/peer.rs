@@ -102,8 +102,10 @@ pub struct Hello {
     /// Random: an answer to a handshake repeats the nonce of the question.
     #[serde(with = "serde_bytes")]
     pub nonce: [u8; 16],
-    /// The stores of all voters, once the sender has met all of them; empty before.
+    /// The stores of all voters, once the sender has formed the cluster; empty before.
     pub formed: Vec<StoreOf>,
+    /// The stores of the voters, its own among them, as far as the sender has met them in this life.
+    pub met: Vec<StoreOf>,
     /// What the sender knows of the others' stores.
     pub known: Vec<Known>,
 }
@@ -147,8 +149,10 @@ pub struct BoundEntry {
 pub struct Listed {
     /// The register.
     pub register: RegisterKey,
-    /// The ballot at which its live entry was accepted.
+    /// The ballot at which its value was accepted.
     pub ballot: Ballot,
+    /// Whether that is a live entry; else a tombstone.
+    pub live: bool,
 }
 
 /// What one agent asks of another.
@@ -156,7 +160,7 @@ pub struct Listed {
 pub enum PeerRequest {
     /// Something about one register, of its acceptor.
     Paxos(Request),
-    /// The registers with this prefix that hold a live entry, above `after`.
+    /// The registers with this prefix that hold anything, above `after`.
     List {
         /// The prefix of the registers' names.
         prefix: RegisterKey,
@@ -173,6 +177,10 @@ pub enum PeerRequest {
         incarnation: u64,
         /// The highest positions that the sender knows.
         known: Vec<Known>,
+        /// The stores of the voters, as far as the sender has met them; once it has formed the cluster, all.
+        stores: Vec<StoreOf>,
+        /// Whether it has.
+        formed: bool,
     },
     /// A kind of a newer version.
     Unknown(u16),

@@ -81,9 +81,11 @@ impl Claims {
 
     /// It no longer is.
     pub fn drop_hold(&mut self, process: &ProcessId, register: &RegisterKey) {
-        let claim = self.claim(process, register);
-        claim.holds = claim.holds.saturating_sub(1);
-        self.drop_if_void(process, register);
+        if self.has(process, register) {
+            let claim = self.claim(process, register);
+            claim.holds = claim.holds.saturating_sub(1);
+            self.drop_if_void(process, register);
+        }
     }
 
     /// An entry bound to the process is live, or may be.
@@ -92,10 +94,11 @@ impl Claims {
         claim.live = claim.live.max(Some(token));
     }
 
-    /// No entry bound to the process is live at this register.
-    pub fn set_not_live(&mut self, process: &ProcessId, register: &RegisterKey) {
+    /// No entry bound to the process is live at this register, as was chosen at this ballot.
+    pub fn set_not_live(&mut self, process: &ProcessId, register: &RegisterKey, at: Ballot) {
         if self.has(process, register) {
-            self.claim(process, register).live = None;
+            let claim = self.claim(process, register);
+            claim.live = claim.live.filter(|token| *token >= at);
             self.drop_if_void(process, register);
         }
     }

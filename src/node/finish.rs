@@ -29,13 +29,22 @@ impl Node {
             r.attempt = 0;
         }
         let live = active.state.as_ref().and_then(State::live).cloned();
-        self.learn(register, live.as_ref());
+        self.learn(register, told.at, live.as_ref());
+        let mut deferred = Vec::new();
         let told = Told { live: live.map(|e| e.header.token), ..told };
         for (op, outcome) in active.ops.into_iter().zip(active.outcomes) {
             match outcome {
-                Outcome::Deferred => self.registers.entry(register.clone()).or_default().waiting.push_back(op),
+                // Its callers were told at their deadline that it was not sent: so it must not be.
+                Outcome::Deferred if op.callers.is_empty() && op.deadline_us != u64::MAX => {
+                    self.finish_all(register, op, Answer::OutcomeUnknown);
+                }
+                Outcome::Deferred => deferred.push(op),
                 outcome => self.finish_op(register, op, outcome, told),
             }
+        }
+        let waiting = &mut self.registers.entry(register.clone()).or_default().waiting;
+        for op in deferred.into_iter().rev() {
+            waiting.push_front(op);
         }
         self.advance(register);
     }
@@ -46,20 +55,15 @@ impl Node {
             (Kind::Listed(nonce), Outcome::State(live)) => {
                 return self.finish_listed(*nonce, register, live.is_some());
             }
-            (Kind::Resolve(by), Outcome::State(Some(entry))) => {
-                let kind = Kind::Release { token: entry.header.token, by: *by };
-                return self.submit_round(register, Op { kind, ..op });
-            }
             _ => {}
         }
         let answer = match outcome {
             Outcome::Put { entry, created } => Answer::Put { entry, created },
             Outcome::Unknown => Answer::OutcomeUnknown,
             Outcome::Invalid(why) => Answer::Invalid(why),
-            Outcome::Released => Answer::Released,
+            Outcome::Released(token) => Answer::Released(token),
             Outcome::NothingToRelease => Answer::NothingToRelease,
             Outcome::NotPermitted => Answer::NotPermitted,
-            Outcome::State(_) if matches!(op.kind, Kind::Resolve(_)) => Answer::NothingToRelease,
             Outcome::State(live) => Answer::State(live),
             Outcome::Expired(_) | Outcome::Deferred => Answer::Unreadable,
         };
@@ -139,7 +143,7 @@ impl Node {
                 self.advance(&register);
             }
             Some(Awaiting::Read(register)) => {
-                let ops = self.registers.get_mut(&register).map(|r| r.reads.abort()).unwrap_or_default();
+                let ops = self.registers.get_mut(&register).map(|r| r.reads.abort_active()).unwrap_or_default();
                 self.drop_nonce(nonce);
                 self.fail_or_keep(&register, ops, NO_ANSWER);
                 self.advance(&register);

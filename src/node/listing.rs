@@ -1,13 +1,15 @@
 //! Listing the live keys of a bucket, a page at a time.
 //!
-//! Each voter of a quorum lists what it holds as live. A key that a quorum lists with the same ballot is live; any
+//! Each voter of a quorum lists what it holds, tombstones too. What a quorum lists with the same ballot is chosen; any
 //! other that somebody lists is read. A key that is live during the whole call was accepted by a quorum before it, so
-//! one of those asked lists it. The result is not a snapshot: keys are looked at one after another.
+//! one of those asked lists it, or a tombstone that nobody may have chosen. The result is not a snapshot: keys are
+//! looked at one after another.
 
 use super::finish::{DEADLINE, NOT_CONNECTED, no_quorum};
 use super::op::{Answer, CallId, Kind, Mode, Op};
 use super::{Awaiting, Node, Timer};
 use crate::kv::peer::{Listed, PeerRequest};
+use crate::limits::RETRY_PAUSE_MAX_US;
 use crate::paxos::{Ballot, NodeId, RegisterKey};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,6 +30,8 @@ pub(super) struct Asked {
     call: CallId,
     waits: bool,
     deadline_us: u64,
+    /// While it waits: until when.
+    parked_until_us: u64,
     prefix: RegisterKey,
     after: Option<RegisterKey>,
 }
@@ -35,7 +39,14 @@ pub(super) struct Asked {
 impl Node {
     pub(super) fn handle_list(&mut self, op: &Op, prefix: RegisterKey, after: Option<RegisterKey>) {
         let Some(&call) = op.callers.first() else { return };
-        let asked = Asked { call, waits: op.mode == Mode::Retry, deadline_us: op.deadline_us, prefix, after };
+        let asked = Asked {
+            call,
+            waits: op.mode == Mode::Retry,
+            deadline_us: op.deadline_us,
+            parked_until_us: 0,
+            prefix,
+            after,
+        };
         self.start_listing(asked);
     }
 
@@ -54,8 +65,11 @@ impl Node {
     /// A listing that may wait for a quorum waits, until its deadline.
     fn park_or_fail(&mut self, asked: Asked, why: &'static str) {
         if asked.waits && asked.deadline_us > self.now.mono_us {
-            self.timers.insert((asked.deadline_us, Timer::Parked(asked.call)));
-            self.parked.insert(asked.call, asked);
+            // With a quorum there it failed for want of an answer: it is begun again soon.
+            let again_us = self.now.mono_us.saturating_add(RETRY_PAUSE_MAX_US);
+            let at_us = if self.has_quorum() { again_us.min(asked.deadline_us) } else { asked.deadline_us };
+            self.timers.insert((at_us, Timer::Parked(asked.call)));
+            self.parked.insert(asked.call, Asked { parked_until_us: at_us, ..asked });
         } else {
             self.answer(asked.call, no_quorum(false, why));
         }
@@ -64,14 +78,16 @@ impl Node {
     /// There is a quorum again.
     pub(super) fn unpark_listings(&mut self) {
         for (call, asked) in std::mem::take(&mut self.parked) {
-            self.timers.remove(&(asked.deadline_us, Timer::Parked(call)));
+            self.timers.remove(&(asked.parked_until_us, Timer::Parked(call)));
             self.start_listing(asked);
         }
     }
 
     pub(super) fn handle_parked_too_long(&mut self, call: CallId) {
-        if let Some(asked) = self.parked.remove(&call) {
-            self.answer(asked.call, no_quorum(false, DEADLINE));
+        match self.parked.remove(&call) {
+            Some(asked) if asked.deadline_us > self.now.mono_us => self.start_listing(asked),
+            Some(asked) => self.answer(asked.call, no_quorum(false, DEADLINE)),
+            None => {}
         }
     }
 
@@ -88,19 +104,20 @@ impl Node {
         }
         // Who has more has told nothing of what is above the point it reached.
         listing.next = listing.replies.values().filter_map(|(_, next)| next.clone()).min();
-        let mut seen: BTreeMap<RegisterKey, BTreeMap<NodeId, Ballot>> = BTreeMap::new();
+        let mut seen: BTreeMap<RegisterKey, BTreeMap<NodeId, (Ballot, bool)>> = BTreeMap::new();
         for (voter, (entries, _)) in &listing.replies {
             for e in entries.iter().filter(|e| listing.next.as_ref().is_none_or(|end| e.register <= *end)) {
-                seen.entry(e.register.clone()).or_default().insert(*voter, e.ballot);
+                seen.entry(e.register.clone()).or_default().insert(*voter, (e.ballot, e.live));
             }
         }
         for (register, by) in seen {
-            let ballot = by.values().max().copied();
-            if members.is_quorum(|v| by.get(&v).copied() == ballot) {
-                listing.live.insert(register);
-            } else {
-                listing.doubtful.insert(register);
-            }
+            let highest = by.values().max().copied();
+            let chosen = members.is_quorum(|v| by.get(&v).map(|(b, _)| *b) == highest.map(|(b, _)| b));
+            match highest {
+                Some((_, true)) if chosen => listing.live.insert(register),
+                Some((_, false)) if chosen => continue,
+                _ => listing.doubtful.insert(register),
+            };
         }
         for register in listing.doubtful.clone() {
             self.submit_read(&register, Op::of_node(Kind::Listed(nonce)));

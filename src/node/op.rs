@@ -56,7 +56,7 @@ pub enum Operation {
     Release {
         /// Where.
         register: RegisterKey,
-        /// Which entry; without one, the one that is live when the call arrives.
+        /// Which entry; without one, the one that is live.
         token: Option<Ballot>,
         /// Who asks.
         by: Asker,
@@ -91,8 +91,8 @@ pub enum Answer {
     },
     /// To a get: what is there.
     State(Option<Arc<Entry>>),
-    /// To a release: ended.
-    Released,
+    /// To a release: the entry with this token has ended.
+    Released(Ballot),
     /// To a release: no live entry with that token.
     NothingToRelease,
     /// To a release: only its holder, or root.
@@ -151,10 +151,9 @@ pub(super) enum Kind {
         entry: Arc<Entry>,
         retry: bool,
     },
-    /// A release without a token: it first reads which entry is meant.
-    Resolve(Asker),
     Release {
-        token: Ballot,
+        /// Without one the first accept phase decides which entry is meant: a later one must not end another.
+        token: Option<Ballot>,
         by: Asker,
     },
     Duty(Duty),
@@ -184,11 +183,12 @@ impl Op {
             (None, Mode::Retry) => DEADLINE_MAX_MS * 1000,
         };
         Op {
-            kind,
             callers: vec![call.id],
             mode: call.mode,
             deadline_us: now_us.saturating_add(after_us),
-            sent: false,
+            // Of a put that is repeated, an earlier accept phase may still be completed.
+            sent: matches!(kind, Kind::Put { retry: true, .. }),
+            kind,
             first_accept: None,
         }
     }

@@ -45,10 +45,20 @@ impl Reads {
         self.waiting.iter_mut().chain(self.active.iter_mut().flat_map(|a| a.ops.iter_mut()))
     }
 
+    /// The operations that wait for the next read.
+    pub fn waiting_mut(&mut self) -> impl Iterator<Item = &mut Op> {
+        self.waiting.iter_mut()
+    }
+
+    /// Gives up the read under way, and gives back its operations.
+    pub fn abort_active(&mut self) -> Vec<Op> {
+        self.active.take().map(|a| a.ops).unwrap_or_default()
+    }
+
     /// Gives up, and gives back the operations that were waiting for the read under way or the next.
     pub fn abort(&mut self) -> Vec<Op> {
         let mut ops = std::mem::take(&mut self.waiting);
-        ops.extend(self.active.take().map(|a| a.ops).unwrap_or_default());
+        ops.extend(self.abort_active());
         ops
     }
 
@@ -140,7 +150,7 @@ impl Node {
         };
         let at = accepted.map_or(Ballot::ZERO, |a| a.ballot);
         let live = state.as_ref().and_then(State::live).cloned();
-        self.learn(register, live.as_ref());
+        self.learn(register, at, live.as_ref());
         for op in ops {
             self.finish_reader(register, op, live.clone(), at);
         }

@@ -6,7 +6,7 @@ use super::{Awaiting, Call, Effect, Node, Operation, Timer};
 use crate::kv::peer::PeerRequest;
 use crate::kv::{self, Applied, Change, Facts, MayCreate, Outcome, PutChange, Reason, State, Target};
 use crate::limits::{
-    CLOCKS_WAIT_US, COUNTER_LEAP, COUNTER_STOP, OPERATIONS, OPERATIONS_PER_ROUND, RETRY_CREATES_US, RETRY_PAUSE_MAX_US,
+    BOUND_STEP, CLOCKS_WAIT_US, COUNTER_STOP, OPERATIONS, OPERATIONS_PER_ROUND, RETRY_CREATES_US, RETRY_PAUSE_MAX_US,
     RETRY_PAUSE_MIN_US,
 };
 use crate::paxos::{Accepted, Ballot, NodeId, Progress, Promise, RegisterKey, Reply, Request, Round, Value};
@@ -55,13 +55,16 @@ impl Register {
 
 impl Node {
     pub(super) fn handle_call(&mut self, call: Call) {
+        // An earlier copy of a repeated put may have been sent, whatever becomes of this one.
+        let repeated = matches!(call.operation, Operation::Put { retry: true, .. });
         if self.calls >= OPERATIONS {
-            let answer = Answer::Overloaded("the agent has too many operations under way; try again");
+            let why = "the agent has too many operations under way; try again";
+            let answer = if repeated { no_quorum(true, why) } else { Answer::Overloaded(why) };
             return self.effects.push_back(Effect::Answer { call: call.id, answer });
         }
         self.calls += 1;
         if call.mode != Mode::Retry && !self.has_quorum() && !matches!(call.operation, Operation::GetLocal { .. }) {
-            return self.answer(call.id, no_quorum(false, NOT_CONNECTED));
+            return self.answer(call.id, no_quorum(repeated, NOT_CONNECTED));
         }
         let now_us = self.now.mono_us;
         match &call.operation {
@@ -70,10 +73,7 @@ impl Node {
                 let kind = Kind::Put { entry: entry.clone(), retry: *retry };
                 self.submit_put(register, Op::new(kind, &call, now_us));
             }
-            Operation::Release { register, token: None, by } => {
-                self.submit_read(register, Op::new(Kind::Resolve(*by), &call, now_us));
-            }
-            Operation::Release { register, token: Some(token), by } => {
+            Operation::Release { register, token, by } => {
                 let kind = Kind::Release { token: *token, by: *by };
                 self.submit_round(register, Op::new(kind, &call, now_us));
             }
@@ -92,17 +92,20 @@ impl Node {
     fn submit_put(&mut self, register: &RegisterKey, mut op: Op) {
         let Kind::Put { entry, retry } = &op.kind else { return };
         let (entry, retry, request) = (entry.clone(), *retry, entry.header.request);
-        if retry {
-            if self.join_put_under_way(register, &op) {
-                return;
-            }
-            let remembered = self.puts.get(&request).filter(|p| p.register == *register);
-            op.first_accept = remembered.map(|p| (p.first, p.at_us));
+        if retry && self.join_waiting_put(register, &op) {
+            return;
+        }
+        if self.puts.get(&request).is_some_and(|p| p.register == *register) {
+            // A request id that was used before is a repetition, whatever the frame says.
+            op.kind = Kind::Put { entry: entry.clone(), retry: true };
+            op.sent = true;
         }
         if let Some(process) = entry.header.bound_process() {
             self.claims.hold(process, register);
             if !self.puts.has_room() {
-                return self.finish_all(register, op, Answer::Overloaded("too many puts whose outcome is unknown"));
+                let why = "too many puts whose outcome is unknown";
+                let answer = if op.sent { no_quorum(true, why) } else { Answer::Overloaded(why) };
+                return self.finish_all(register, op, answer);
             }
         }
         if self.upkeep.is_live_hint(register) {
@@ -112,13 +115,12 @@ impl Node {
         }
     }
 
-    /// A put that is repeated while it is under way waits for the same answer.
-    fn join_put_under_way(&mut self, register: &RegisterKey, op: &Op) -> bool {
+    /// A put that is repeated while it waits for its turn waits for the same answer. One that has had its turn would
+    /// answer with what was asked before the repetition came.
+    fn join_waiting_put(&mut self, register: &RegisterKey, op: &Op) -> bool {
         let Kind::Put { entry, .. } = &op.kind else { return false };
         let Some(r) = self.registers.get_mut(register) else { return false };
-        let in_round = r.round.iter_mut().flat_map(|a| a.ops.iter_mut());
-        let mut all = r.waiting.iter_mut().chain(in_round).chain(r.reads.ops_mut());
-        let twin = all.find(|other| match &other.kind {
+        let twin = r.waiting.iter_mut().chain(r.reads.waiting_mut()).find(|other| match &other.kind {
             Kind::Put { entry: theirs, .. } => {
                 theirs.is_of(&entry.header.request, self.config.me, entry.holder.process.as_ref())
             }
@@ -127,6 +129,11 @@ impl Node {
         match twin {
             Some(twin) => {
                 twin.callers.extend_from_slice(&op.callers);
+                twin.sent = true;
+                twin.deadline_us = twin.deadline_us.max(op.deadline_us);
+                if op.mode == Mode::Retry {
+                    twin.mode = Mode::Retry;
+                }
                 true
             }
             None => false,
@@ -228,8 +235,8 @@ impl Node {
             }
             Reply::Accepted if !preparing => active.round.handle_accepted(from),
             Reply::Rejected { promised } => {
-                // A promise beyond belief is followed by nobody.
-                let believable = promised.counter() < self.counter.saturating_add(COUNTER_LEAP).min(COUNTER_STOP);
+                // Stamps lead the counter; a promise can be above them only by what a bound was raised ahead.
+                let believable = promised.counter() < self.counter.saturating_add(4 * BOUND_STEP).min(COUNTER_STOP);
                 let promised = believable.then_some(promised);
                 active.round.handle_reject(from, promised);
                 self.counter = self.counter.max(active.round.highest_promise().counter());
@@ -311,9 +318,10 @@ impl Node {
 
     fn change_of(&self, op: &Op) -> Change {
         match &op.kind {
-            Kind::Get | Kind::Resolve(_) | Kind::Listed(_) | Kind::Duty(Duty::Verify(_)) => Change::Read,
+            Kind::Get | Kind::Listed(_) | Kind::Duty(Duty::Verify(_)) => Change::Read,
             Kind::Put { entry, retry } => {
-                let may_create = match op.first_accept {
+                let remembered = || self.puts.get(&entry.header.request).map(|p| (p.first, p.at_us));
+                let may_create = match op.first_accept.or_else(remembered) {
                     Some((first, at_us)) => MayCreate::Below {
                         first,
                         if_nothing: self.now.mono_us.saturating_sub(at_us) < RETRY_CREATES_US,
@@ -339,12 +347,17 @@ impl Node {
         let (ballot, now_us) = (active.round.ballot(), self.now.mono_us);
         for (op, outcome) in active.ops.iter_mut().zip(&active.outcomes) {
             match outcome {
+                Outcome::Released(ended) => {
+                    op.sent = true;
+                    if let Kind::Release { token, .. } = &mut op.kind {
+                        *token = Some(*ended);
+                    }
+                }
                 // An entry of this put is proposed: from here on a second one could be a second life.
                 Outcome::Put { created: true, entry } if entry.header.token == ballot => {
                     op.sent = true;
                     op.first_accept.get_or_insert((ballot, now_us));
                 }
-                Outcome::Released => op.sent = true,
                 _ => {}
             }
         }

@@ -169,12 +169,14 @@ impl Node {
     }
 
     /// What is chosen at a register became known.
-    pub(super) fn learn(&mut self, register: &RegisterKey, live: Option<&Arc<Entry>>) {
+    ///
+    /// An entry ends at a ballot above its token: what is older is late news, and voids no claim.
+    pub(super) fn learn(&mut self, register: &RegisterKey, at: Ballot, live: Option<&Arc<Entry>>) {
         let bound =
             live.filter(|e| e.header.node == self.config.me).and_then(|e| Some((e, *e.header.bound_process()?)));
         for process in self.claims.processes_of(register) {
             if bound.as_ref().is_none_or(|(_, p)| *p != process) {
-                self.claims.set_not_live(&process, register);
+                self.claims.set_not_live(&process, register, at);
             }
         }
         if let Some((entry, process)) = bound {
@@ -281,7 +283,9 @@ impl Node {
         let wait_us = time_us.map_or(sweep_us, |t| sweep_us.min(t.clamp(1_000, 1_000_000)));
         let at = self.now.mono_us.saturating_add(wait_us);
         if self.upkeep.wakeup_us.is_none_or(|w| w > at) {
-            self.upkeep.wakeup_us = Some(at);
+            if let Some(later) = self.upkeep.wakeup_us.replace(at) {
+                self.timers.remove(&(later, Timer::Upkeep));
+            }
             self.timers.insert((at, Timer::Upkeep));
         }
     }

@@ -94,11 +94,10 @@ impl Acceptor {
         }
     }
 
-    /// Takes note that a raise did not become durable, and that nothing that relied on it was shown. The floor may
-    /// have risen with promises that nobody was told of; it stays.
-    pub fn lower_to(&mut self, durable_bound: u64) {
-        self.bound = durable_bound;
-        self.promises.retain(|_, ballot| ballot.counter() <= durable_bound);
+    /// A batch was not written, and nothing of it was shown: begins anew, as after a restart. What was promised and
+    /// shown is covered by the durable bound; what was promised above it, nobody was told.
+    pub fn begin_anew(&mut self, durable_bound: u64) {
+        *self = Acceptor::with_capacity(durable_bound, self.capacity);
     }
 
     /// Steps one request over the register's record as it will be on disk once all earlier writes are.

@@ -289,7 +289,7 @@ fn answer_reply(id: u64, shape: &Shape, answer: Answer, config: &Config) -> Repl
                 None => Reply { local, ..plain(Status::NotFound) },
             }
         }
-        Answer::Released => plain(Status::Ok),
+        Answer::Released(token) => Reply { token: Some(token.to_u64()), ..plain(Status::Ok) },
         Answer::NothingToRelease => plain(Status::NotFound),
         Answer::NotPermitted => {
             refuse(id, Status::NotPermitted, "only its holder (the same process, or the same user on its host) or root")

@@ -15,8 +15,8 @@ use crate::paxos::{Accepted, Acceptor, Ballot, Membership, Refusal, RegisterKey,
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// How many records one page of a listing looks at, live or not.
-const LIST_LOOKS: usize = 4 * PAGE_KEYS;
+/// How many records a listing reads at once.
+const LIST_STEP: usize = 64;
 
 /// The cluster, as written into the store when it was formed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -202,32 +202,35 @@ impl<S: Store> DurableAcceptor<S> {
         Ok(step.reply)
     }
 
+    /// One page: what is on the disk, tombstones too, since they may be unchosen.
     fn list(&self, prefix: &RegisterKey, after: Option<&RegisterKey>) -> Result<PeerReply, StoreError> {
-        let start = after.filter(|a| ***a > **prefix).unwrap_or(prefix);
-        let records = self.ledger.scan(&record_key(start), LIST_LOOKS)?;
-        let full = records.len() >= LIST_LOOKS;
-        let (mut entries, mut bytes, mut looked): (Vec<Listed>, usize, Option<RegisterKey>) = (Vec::new(), 0, None);
-        for (key, checked) in records {
-            let Some((&REGISTER, name)) = key.split_first() else {
-                return Ok(PeerReply::Listing { entries, next: None });
-            };
-            if !name.starts_with(prefix) {
-                return Ok(PeerReply::Listing { entries, next: None });
-            }
-            let accepted = decode_record(&checked.body)
-                .ok_or_else(|| StoreError::Damaged("a register's record is too short".into()))?;
-            let register: RegisterKey = name.into();
-            // What cannot be read is listed: whoever asked will read it, and be told.
-            if Header::decode(&accepted.value).map_or(true, |h| h.kind == Kind::Live) {
+        let mut reached = after.filter(|a| ***a > **prefix).unwrap_or(prefix).clone();
+        let (mut entries, mut bytes): (Vec<Listed>, usize) = (Vec::new(), 0);
+        let page = |entries, next| Ok(PeerReply::Listing { entries, next });
+        loop {
+            // In small steps: every vote waits for this thread.
+            let records = self.ledger.scan(&record_key(&reached), LIST_STEP)?;
+            let last = records.len() < LIST_STEP;
+            for (key, checked) in records {
+                let name = match key.split_first() {
+                    Some((&REGISTER, name)) if name.starts_with(prefix) => name,
+                    _ => return page(entries, None),
+                };
+                let accepted = decode_record(&checked.body)
+                    .ok_or_else(|| StoreError::Damaged("a register's record is too short".into()))?;
+                // What cannot be read counts as live: whoever asked will read it, and be told.
+                let live = Header::decode(&accepted.value).map_or(true, |h| h.kind == Kind::Live);
                 bytes += name.len() + 16;
-                entries.push(Listed { register: register.clone(), ballot: accepted.ballot });
+                reached = name.into();
+                entries.push(Listed { register: reached.clone(), ballot: accepted.ballot, live });
+                if entries.len() >= PAGE_KEYS || bytes >= PAGE_BYTES {
+                    return page(entries, Some(reached));
+                }
             }
-            looked = Some(register);
-            if entries.len() >= PAGE_KEYS || bytes >= PAGE_BYTES {
-                return Ok(PeerReply::Listing { entries, next: looked });
+            if last {
+                return page(entries, None);
             }
         }
-        Ok(PeerReply::Listing { entries, next: looked.filter(|_| full) })
     }
 
     /// Writes what was staged and syncs it, if there is anything to write; then the replies may leave.
@@ -252,9 +255,9 @@ impl<S: Store> DurableAcceptor<S> {
         if !changes.is_empty() || staged.bound.is_some() {
             let committed = self.ledger.commit(changes, staged.bound);
             if let Err(StoreError::NoSpace(_)) = committed {
-                // Nothing was written. Promises that were made in memory bind no less for not having been told; but
-                // the bound in use must be the one on disk, and what was to be formed is not.
-                self.acceptor.lower_to(self.ledger.bound());
+                // Nothing was written. The acceptor in memory has stepped past what is on the disk, and may have let
+                // go of promises for records that do not exist.
+                self.acceptor.begin_anew(self.ledger.bound());
                 if staged.form.is_some() {
                     self.formed = None;
                 }

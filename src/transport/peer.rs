@@ -28,8 +28,11 @@ pub(super) async fn dial(peer: NodeId, address: SocketAddr, ids: Ids, events: mp
     let mut pause_ms = RECONNECT_MIN_MS;
     loop {
         let why = match dial_once(peer, address, ids.draw(), &events).await {
-            Ok(()) => {
-                pause_ms = RECONNECT_MIN_MS;
+            Ok(talked) => {
+                // A connection that was let in and dropped at once is not to be dialled fifty times a second.
+                if talked {
+                    pause_ms = RECONNECT_MIN_MS;
+                }
                 None
             }
             Err(why) => Some(why.to_string()),
@@ -44,13 +47,13 @@ pub(super) async fn dial(peer: NodeId, address: SocketAddr, ids: Ids, events: mp
     }
 }
 
-/// One connection from us to a peer: an error if it never came to be.
+/// One connection from us to a peer: an error if it never came to be, else whether the peer ever said anything on it.
 async fn dial_once(
     peer: NodeId,
     address: SocketAddr,
     connection: ConnectionId,
     events: &mpsc::Sender<Event>,
-) -> io::Result<()> {
+) -> io::Result<bool> {
     let (tx, rx) = oneshot::channel();
     let gone = || io::Error::other("the agent is stopping");
     events.send(Event::HelloWanted(tx)).await.map_err(|_| gone())?;
@@ -76,8 +79,7 @@ async fn dial_once(
     };
     let (outbox, outgoing) = outbox();
     events.send(Event::Connected { peer, nonce, hello, connection, outbox }).await.map_err(|_| gone())?;
-    converse(reader.into_frames(), writer.into_frames(), connection, outgoing, events).await;
-    Ok(())
+    Ok(converse(reader.into_frames(), writer.into_frames(), connection, outgoing, events).await)
 }
 
 /// One connection from a peer to us.
@@ -116,20 +118,22 @@ pub(super) async fn answer(
     }
 }
 
-/// Frames both ways, until either side has had enough.
+/// Frames both ways, until either side has had enough. Whether any came.
 async fn converse(
     mut reader: Reader<OwnedReadHalf, Frame, Vec<u8>>,
     mut writer: Writer<OwnedWriteHalf, Frame, Vec<u8>>,
     connection: ConnectionId,
     mut outgoing: Outgoing,
     events: &mpsc::Sender<Event>,
-) {
+) -> bool {
+    let mut received = false;
     let silence = Duration::from_micros(PEER_SILENCE_US);
     let reading = async {
         loop {
             // Heartbeats, and their replies, come more often than this.
             match timeout(silence, reader.next()).await {
                 Ok(Ok(Some(frame))) => {
+                    received = true;
                     if events.send(Event::Received { connection, frame: Box::new(frame) }).await.is_err() {
                         return "the agent is stopping".to_owned();
                     }
@@ -156,6 +160,7 @@ async fn converse(
     };
     let why = tokio::select! { why = reading => why, why = writing => why };
     let _ = events.send(Event::Closed { connection, why }).await;
+    received
 }
 
 impl<In, Out> Reader<OwnedReadHalf, In, Out> {

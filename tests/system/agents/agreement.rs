@@ -1,0 +1,87 @@
+//! One key, one value, whoever asks whom.
+
+use super::*;
+use std::sync::Barrier;
+
+const CLIENTS_PER_AGENT: usize = 50;
+
+#[test]
+fn of_150_clients_that_set_a_key_at_once_one_creates_it_and_all_are_told_its_value() {
+    let cluster = Cluster::start(3);
+    let keys: Vec<String> = (0..rounds(10)).map(|i| format!("key {i}")).collect();
+    let (start, end) = (Barrier::new(cluster.agents.len()), Barrier::new(cluster.agents.len()));
+    // Each agent has a thread that speaks for all its clients; each client has a connection of its own.
+    let by_agent: Vec<Vec<(Vec<Option<Reply>>, Duration)>> = std::thread::scope(|scope| {
+        let (keys, start, end) = (&keys, &start, &end);
+        let one = |agent: &Agent| {
+            let name = agent.name.clone();
+            let mut callers: Vec<Caller> = (0..CLIENTS_PER_AGENT).map(|_| agent.connect()).collect();
+            scope.spawn(move || {
+                let contend = |key: &String| {
+                    start.wait();
+                    let at = Instant::now();
+                    // Nobody may panic between the barriers: the others would wait for ever.
+                    let ids: Vec<Option<u64>> = (callers.iter_mut().enumerate())
+                        .map(|(i, c)| c.send(put(key, &format!("{name}{i} for {key}"))).ok())
+                        .collect();
+                    let replies = callers.iter_mut().zip(ids).map(|(c, id)| c.reply_to(id?).ok()).collect();
+                    let took = at.elapsed();
+                    end.wait();
+                    (replies, took)
+                };
+                keys.iter().map(contend).collect()
+            })
+        };
+        let threads: Vec<_> = cluster.agents.iter().map(one).collect();
+        threads.into_iter().map(|t| t.join().unwrap()).collect()
+    });
+
+    let mut readers = cluster.callers();
+    let mut times = Vec::new();
+    for (i, key) in keys.iter().enumerate() {
+        let replies: Vec<&Reply> = by_agent.iter().flat_map(|keys| keys[i].0.iter().flatten()).collect();
+        assert_eq!(replies.len(), 3 * CLIENTS_PER_AGENT);
+        let first = replies[0];
+        for reply in &replies {
+            assert_eq!(reply.status, Status::Ok, "{reply:?}");
+            assert_eq!((&reply.value, reply.token), (&first.value, first.token), "{key}");
+        }
+        assert_eq!(replies.iter().filter(|r| r.created == Some(true)).count(), 1, "{key}: created once");
+        for reader in &mut readers {
+            let read = reader.ask(get(key));
+            assert_eq!((&read.value, read.token), (&first.value, first.token), "{key}");
+        }
+        times.push(by_agent.iter().map(|keys| keys[i].1).max().unwrap());
+    }
+    measured("150 clients of 3 agents set one key, until all are answered", times);
+}
+
+#[test]
+fn a_cluster_of_one_decides_alone() {
+    let mut cluster = Cluster::start(1);
+    let mut caller = cluster.agents[0].connect();
+    let set = caller.set(put("k", "v"));
+    cluster.agents[0].kill();
+    cluster.agents[0].start();
+    let again = cluster.agents[0].await_quorum().ask(put("k", "another"));
+    assert_eq!(
+        (again.status, again.created, again.value, again.token),
+        (Status::Ok, Some(false), set.value, set.token)
+    );
+}
+
+#[test]
+fn a_cluster_of_nine_serves_with_four_down() {
+    let mut cluster = Cluster::start(9);
+    let mut callers = cluster.callers();
+    let token = callers[8].set(put("k", "v")).token;
+    cluster.agents[..4].iter_mut().for_each(Agent::kill);
+    for caller in &mut callers[4..] {
+        assert_eq!(caller.ask(get("k")).token, token);
+    }
+    callers[4].set(put("l", "w"));
+    cluster.agents[4].kill();
+    let mut left = cluster.agents[8].connect();
+    until("the quorum is lost", || (left.ask(plain("quorum")).quorum == Some(false)).then_some(()));
+    assert_eq!(left.ask(get("l")).status, Status::NoQuorum);
+}
