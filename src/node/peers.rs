@@ -14,6 +14,10 @@ pub(super) struct Peers {
 }
 
 impl Peers {
+    pub fn is_up(&self, voter: NodeId) -> bool {
+        self.up.contains(&voter)
+    }
+
     pub fn has_quorum(&self, config: &NodeConfig) -> bool {
         config.membership.is_quorum(|v| v == config.me || self.up.contains(&v))
     }
@@ -39,6 +43,7 @@ impl Node {
         let had = self.has_quorum();
         self.peers.up.remove(&peer);
         self.quorum_may_have_changed(had);
+        self.poll_phases();
     }
 
     pub(super) fn handle_voting(&mut self, voting: bool) {

@@ -99,7 +99,6 @@ impl Node {
     }
 
     pub(super) fn handle_read_reply(&mut self, register: &RegisterKey, from: NodeId, nonce: u64, reply: Reply) {
-        let members = &self.config.membership;
         let Some(r) = self.registers.get_mut(register) else { return };
         let Some(active) = r.reads.active.as_mut().filter(|a| a.nonce == nonce) else { return };
         match reply {
@@ -111,12 +110,22 @@ impl Node {
             }
             Reply::Promised { .. } | Reply::Accepted | Reply::Rejected { .. } => return,
         }
+        self.poll_read(register);
+    }
+
+    /// Ends the read under way if a quorum has answered, or can no longer.
+    pub(super) fn poll_read(&mut self, register: &RegisterKey) {
+        let members = &self.config.membership;
+        let gone = |v| !self.peers.is_up(v) && v != self.config.me;
+        let Some(r) = self.registers.get_mut(register) else { return };
+        let Some(active) = r.reads.active.as_ref() else { return };
         let answered = members.is_quorum(|v| active.replies.contains_key(&v));
-        if !answered && members.can_reach(|v| active.refused.contains(&v)) {
+        let lost = |v| !active.replies.contains_key(&v) && (active.refused.contains(&v) || gone(v));
+        if !answered && members.can_reach(lost) {
             return;
         }
         let Some(active) = r.reads.active.take() else { return };
-        self.drop_nonce(nonce);
+        self.drop_nonce(active.nonce);
         if !answered {
             // Whoever refuses says why in its own log; the round lane retries with pauses.
             return self.take_to_rounds(register, active.ops);

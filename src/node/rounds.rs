@@ -201,6 +201,20 @@ impl Node {
         }
     }
 
+    /// A voter is gone: a round or read that needs its answer will not get it.
+    pub(super) fn poll_phases(&mut self) {
+        let registers: Vec<RegisterKey> = self.registers.keys().cloned().collect();
+        for register in registers {
+            let Some(r) = self.registers.get(&register) else { continue };
+            match r.round.as_ref().map(|a| a.round.proposal().is_some()) {
+                Some(false) => self.poll_prepare(&register),
+                Some(true) => self.poll_accept(&register),
+                None => {}
+            }
+            self.poll_read(&register);
+        }
+    }
+
     /// Asks a voter again whose connection was lost and is back.
     pub(super) fn repeat_requests(&mut self, voter: NodeId) {
         let mut again = Vec::new();
@@ -250,8 +264,9 @@ impl Node {
 
     fn poll_prepare(&mut self, register: &RegisterKey) {
         let members = &self.config.membership;
+        let gone = |v| !self.peers.is_up(v) && v != self.config.me;
         let Some(active) = self.registers.get_mut(register).and_then(|r| r.round.as_mut()) else { return };
-        match active.round.poll_promises(members) {
+        match active.round.poll_promises(members, gone) {
             Progress::Open => {}
             Progress::Lost => self.retry_round(register),
             Progress::Quorum => {
@@ -371,9 +386,10 @@ impl Node {
     }
 
     fn poll_accept(&mut self, register: &RegisterKey) {
+        let gone = |v| !self.peers.is_up(v) && v != self.config.me;
         let Some(r) = self.registers.get_mut(register) else { return };
         let Some(active) = r.round.as_mut() else { return };
-        match active.round.poll_accepts(&self.config.membership) {
+        match active.round.poll_accepts(&self.config.membership, gone) {
             Progress::Open => {}
             Progress::Lost => self.retry_round(register),
             Progress::Quorum => {

@@ -116,20 +116,21 @@ impl Round {
         }
     }
 
-    /// Where the prepare phase stands. A reject ends it only when a quorum can no longer be reached.
-    pub fn poll_promises(&self, members: &Membership) -> Progress {
-        self.progress(members, |v| self.promises.contains_key(&v))
+    /// Where the prepare phase stands. A reject ends it only when a quorum can no longer be reached; `gone` are the
+    /// voters to which there is no way, so that no answer of theirs will come.
+    pub fn poll_promises(&self, members: &Membership, gone: impl Fn(NodeId) -> bool) -> Progress {
+        self.progress(members, |v| self.promises.contains_key(&v), gone)
     }
 
     /// Where the accept phase stands.
-    pub fn poll_accepts(&self, members: &Membership) -> Progress {
-        self.progress(members, |v| self.accepted.contains(&v))
+    pub fn poll_accepts(&self, members: &Membership, gone: impl Fn(NodeId) -> bool) -> Progress {
+        self.progress(members, |v| self.accepted.contains(&v), gone)
     }
 
-    fn progress(&self, members: &Membership, has: impl Fn(NodeId) -> bool) -> Progress {
+    fn progress(&self, members: &Membership, has: impl Fn(NodeId) -> bool, gone: impl Fn(NodeId) -> bool) -> Progress {
         if members.is_quorum(&has) {
             Progress::Quorum
-        } else if !members.can_reach(|v| self.rejected.contains(&v) && !has(v)) {
+        } else if !members.can_reach(|v| (self.rejected.contains(&v) || gone(v)) && !has(v)) {
             Progress::Lost
         } else {
             Progress::Open
@@ -206,9 +207,10 @@ mod tests {
     fn round_is_lost_only_when_a_quorum_is_out_of_reach() {
         let mut r = Round::new(Ballot::new(1, NodeId(1)));
         r.handle_reject(NodeId(1), Some(Ballot::new(7, NodeId(2))));
-        assert_eq!(r.poll_promises(&members(3)), Progress::Open);
+        assert_eq!(r.poll_promises(&members(3), |_| false), Progress::Open);
+        assert_eq!(r.poll_promises(&members(3), |v| v == NodeId(3)), Progress::Lost, "voter 3 will not answer");
         r.handle_reject(NodeId(2), None);
-        assert_eq!(r.poll_promises(&members(3)), Progress::Lost);
+        assert_eq!(r.poll_promises(&members(3), |_| false), Progress::Lost);
         assert_eq!(r.highest_promise(), Ballot::new(7, NodeId(2)));
     }
 
@@ -218,8 +220,8 @@ mod tests {
         r.propose(b"x".as_slice().into());
         r.handle_accepted(NodeId(1));
         r.handle_accepted(NodeId(1));
-        assert_eq!(r.poll_accepts(&members(3)), Progress::Open);
+        assert_eq!(r.poll_accepts(&members(3), |_| false), Progress::Open);
         r.handle_accepted(NodeId(2));
-        assert_eq!(r.poll_accepts(&members(3)), Progress::Quorum);
+        assert_eq!(r.poll_accepts(&members(3), |_| true), Progress::Quorum);
     }
 }

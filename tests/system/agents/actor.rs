@@ -35,6 +35,18 @@ fn alone_actor() {
                 let pid = PidOption::Number(pid.parse().unwrap());
                 caller.ask(Request { pid: Some(pid), ..put(key, "held") })
             }
+            // Many at once; the answers do not matter, but are read.
+            ["flood", prefix, count] => {
+                let mut answers = caller.stream.try_clone().unwrap();
+                std::thread::spawn(move || std::io::copy(&mut answers, &mut std::io::sink()));
+                for i in 0..count.parse::<usize>().unwrap() {
+                    let pid = Some(PidOption::Connector(true));
+                    if caller.send(Request { pid, ..put(&format!("{prefix}{i}"), "held") }).is_err() {
+                        break;
+                    }
+                }
+                continue;
+            }
             ["release", key] => caller.ask(release(key)),
             ["exec", program] => panic!("{}", Command::new(program).exec()),
             _ => panic!("{line}"),

@@ -23,7 +23,13 @@ pub fn frame(bytes: &[u8]) -> Vec<u8> {
 impl Caller {
     /// Connects and says hello.
     pub fn connect(socket: &Path) -> io::Result<Caller> {
+        Caller::connect_within(socket, NEVER)
+    }
+
+    /// Connects and says hello; no answer, to this or later, is waited for longer than this.
+    pub fn connect_within(socket: &Path, patience: Duration) -> io::Result<Caller> {
         let mut caller = Caller::silent(socket)?;
+        caller.stream.set_read_timeout(Some(patience))?;
         let hello = caller.try_ask(Request { versions: Some((VERSION, VERSION)), ..plain("hello") })?;
         if hello.status != Status::Ok {
             return Err(io::Error::other(format!("{hello:?}")));

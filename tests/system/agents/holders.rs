@@ -126,3 +126,23 @@ fn an_unbound_key_outlives_its_holder() {
     child.kill_and_reap();
     await_gone(&mut cluster.agents[1].connect(), "child");
 }
+
+#[test]
+fn a_key_with_a_time_goes_when_that_is_over_and_not_before() {
+    let cluster = Cluster::start(3);
+    let mut callers = cluster.callers();
+    let until_ms = callers[0].ask(plain("now")).now.unwrap() + 300;
+    let holder = Actor::start(&cluster.agents[0].socket);
+    let pid = Some(PidOption::Number(holder.pid()));
+    callers[0].set(Request { until: Some(until_ms), ..put("timed", "v") });
+    callers[1].set(Request { until: Some(until_ms + 3_600_000), pid, ..put("both", "v") });
+    // All agents have this host's clock, so none may be before the time.
+    await_gone(&mut callers[2], "timed");
+    let gone_ms = callers[2].ask(plain("now")).now.unwrap();
+    assert!(gone_ms > until_ms, "{gone_ms} {until_ms}");
+    measured("from the time of a key to not found", vec![Duration::from_millis(gone_ms - until_ms)]);
+    // Whichever reason comes first.
+    assert!(is_there(&mut callers[2], "both"));
+    holder.kill_and_reap();
+    await_gone(&mut callers[2], "both");
+}

@@ -9,7 +9,9 @@
 //! run 100 agreement     # keys
 //! run 200 holders       # holders killed
 //! run 300 restarts      # keys kept, and a tenth as many holders killed behind the back of their agent
-//! run 100 crashes       # agents killed under load
+//! run 100 crashes       # agents killed or stopped under load
+//! run 100 floods        # agents killed in the middle of bound puts
+//! run 3000 locks        # turns at one lock while agents are killed
 //! run 2000 hostile      # mutated frames
 //! PAXOSKV_SEED=…        # of the crashes and the hostile bytes; the one in use is printed
 //! ```
@@ -19,12 +21,15 @@
 
 mod actor;
 mod agreement;
+mod asker;
 mod caller;
 mod cluster;
 mod crashes;
 mod disk;
+mod floods;
 mod holders;
 mod hostile;
+mod locks;
 mod membership;
 mod others;
 mod quorum;
@@ -60,24 +65,24 @@ fn until<T>(what: impl Display, mut ask: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// Prints the figures of a test.
+/// Prints a figure of a test; on a line of its own, whatever the test runner has begun to print.
+fn report(what: impl Display) {
+    println!("\nmeasured: {what}");
+}
+
+/// Prints how long something took each time.
 fn measured(what: &str, mut times: Vec<Duration>) {
     times.sort();
     let ms = |t: &Duration| t.as_secs_f64() * 1000.0;
     let longest = match &times[..] {
-        [] => return println!("measured: {what}: none"),
-        [one] => return println!("measured: {what}: {:.1} ms", ms(one)),
+        [] => return report(format!("{what}: none")),
+        [one] => return report(format!("{what}: {:.1} ms", ms(one))),
         [.., longest] => longest,
     };
     let part = |percent: usize| ms(&times[(times.len() * percent).div_ceil(100).saturating_sub(1)]);
-    println!(
-        "measured: {what}: n {}, p50 {:.2} ms, p90 {:.2} ms, p99 {:.2} ms, most {:.2} ms",
-        times.len(),
-        part(50),
-        part(90),
-        part(99),
-        ms(longest),
-    );
+    let (count, most) = (times.len(), ms(longest));
+    let [p50, p90, p99] = [50, 90, 99].map(part);
+    report(format!("{what}: n {count}, p50 {p50:.2} ms, p90 {p90:.2} ms, p99 {p99:.2} ms, most {most:.2} ms"));
 }
 
 /// Random enough for tests, and the same again from the same seed (splitmix64).
@@ -90,7 +95,7 @@ impl Dice {
         getrandom::fill(&mut drawn).unwrap();
         let given = std::env::var("PAXOSKV_SEED").ok().map(|n| n.parse().expect("PAXOSKV_SEED is a number"));
         let seed = given.unwrap_or(u64::from_be_bytes(drawn));
-        println!("{what}: PAXOSKV_SEED={seed}");
+        println!("\n{what}: PAXOSKV_SEED={seed}");
         Dice(seed)
     }
 

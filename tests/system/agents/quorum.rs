@@ -69,7 +69,7 @@ fn without_a_quorum_each_operation_answers_as_it_was_asked_to() {
             let reply = caller.ask(with(mode, Some(deadline_ms), request.clone()));
             let took = asked.elapsed();
             let what = format!("{} with {mode:?}: {reply:?}", request.op);
-            println!("measured: no quorum: {} with {mode:?}: {:.1} ms", request.op, took.as_secs_f64() * 1000.0);
+            report(format!("no quorum: {} with {mode:?}: {:.1} ms", request.op, took.as_secs_f64() * 1000.0));
             if request.op == "keys" && matches!(mode, None | Some("return")) {
                 assert_eq!((reply.status, reply.quorum), (Status::Ok, Some(false)), "{what}");
                 assert_eq!(reply.keys.map(|k| k.len()), Some(0), "{what}");

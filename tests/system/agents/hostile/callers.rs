@@ -165,5 +165,5 @@ fn random_and_mutated_requests_are_answered_or_end_the_connection() {
         }
     }
     target.serves();
-    println!("measured: random and mutated requests: {answered} answers, {closed} connections ended with a reason");
+    report(format!("random and mutated requests: {answered} answers, {closed} connections ended with a reason"));
 }

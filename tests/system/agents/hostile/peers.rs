@@ -2,13 +2,12 @@
 //! a peer and is let in.
 
 use super::*;
-use paxoskv::codec::peer::{decode_welcome, encode_frame, encode_hello, pack_reply, pack_request};
-use paxoskv::config::Config;
-use paxoskv::kv::peer::{Hello, Life, PeerReply, PeerRequest, Position, Role, Stamp, StoreOf, Welcome};
+use paxoskv::codec::peer::{decode_hello, decode_welcome, encode_frame, encode_hello, pack_reply, pack_request};
+use paxoskv::kv::peer::{Hello, PeerReply, PeerRequest, Position, Stamp, StoreOf, Welcome};
 use paxoskv::limits::PEER_FRAME_BYTES;
 use paxoskv::paxos::NodeId;
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 
 fn dial(agent: &Agent) -> TcpStream {
     let stream = TcpStream::connect(agent.address).unwrap();
@@ -27,48 +26,48 @@ fn said_to(mut stream: TcpStream, bytes: &[u8]) -> Vec<u8> {
     }
 }
 
-/// What agent b would say to agent a, which does not ask for more than loopback.
-fn hello_of_b(cluster: &Cluster) -> Hello {
-    let config = Config::load(&cluster.agents[1].config).unwrap();
-    let store =
-        |agent: &Agent| -> [u8; 16] { u128::from_str_radix(&agent.status("store id"), 16).unwrap().to_be_bytes() };
-    let stores = cluster.agents.iter().zip(1..);
-    let number = cluster.agents[1].status("life").split(' ').next().unwrap().parse().unwrap();
-    Hello {
-        version_min: 1,
-        version_max: 1,
-        features: 0,
-        cluster_id: config.cluster_id(),
-        cluster_name: config.cluster.clone(),
-        epoch: config.membership.epoch,
-        membership: config.membership_digest(),
-        node: config.me,
-        name: config.node.clone(),
-        store: store(&cluster.agents[1]),
-        life: Life { number, id: [1; 16], start_commit: 1, boot_id: [1; 16] },
-        commit: 1,
-        counter: 0,
-        role: Role::Voter,
-        nonce: [7; 16],
-        formed: stores.map(|(agent, id)| StoreOf { node: NodeId(id), store: store(agent) }).collect(),
-        known: Vec::new(),
-    }
+/// What agent b says to agent a: overheard by listening in a's place.
+fn hello_of_b(cluster: &mut Cluster) -> Hello {
+    cluster.agents[0].kill();
+    let listener = TcpListener::bind(cluster.agents[0].address).unwrap();
+    let hello = until("agent b dials", || {
+        let mut stream = listener.accept().unwrap().0;
+        stream.set_read_timeout(Some(NEVER)).unwrap();
+        let hello = decode_hello(&frame_of(&mut stream)).unwrap();
+        (hello.node == NodeId(2)).then_some(hello)
+    });
+    drop(listener);
+    cluster.agents[0].start();
+    cluster.await_all_up();
+    hello
 }
 
-fn welcome(stream: &mut TcpStream, hello: &Hello) -> Welcome {
-    stream.write_all(&caller::frame(&encode_hello(hello))).unwrap();
+fn frame_of(stream: &mut TcpStream) -> Vec<u8> {
     let mut length = [0; 4];
     stream.read_exact(&mut length).unwrap();
     let mut bytes = vec![0; u32::from_be_bytes(length) as usize];
     stream.read_exact(&mut bytes).unwrap();
-    decode_welcome(&bytes).unwrap()
+    bytes
+}
+
+fn welcome(stream: &mut TcpStream, hello: &Hello) -> Welcome {
+    stream.write_all(&caller::frame(&encode_hello(hello))).unwrap();
+    decode_welcome(&frame_of(stream)).unwrap()
+}
+
+/// A target and what agent b says to it.
+fn target() -> (Target, Hello) {
+    let mut target = Target::new();
+    let hello = hello_of_b(&mut target.cluster);
+    target.good = target.agent().connect();
+    (target, hello)
 }
 
 #[test]
 fn what_is_no_handshake_ends_the_connection_without_a_word() {
-    let mut target = Target::new();
+    let (mut target, hello) = target();
     let mut dice = Dice::new("hostile peers");
-    let hello = encode_hello(&hello_of_b(&target.cluster));
+    let hello = encode_hello(&hello);
     let mut cases = malformed();
     cases.push(("bytes after the handshake", caller::frame(&[&hello[..], &[0]].concat())));
     cases.push(("too long a handshake", caller::frame(&vec![0x60; 64 * 1024 + 1])));
@@ -90,8 +89,7 @@ fn what_is_no_handshake_ends_the_connection_without_a_word() {
 
 #[test]
 fn a_handshake_that_does_not_fit_is_refused_with_the_reason() {
-    let mut target = Target::new();
-    let right = hello_of_b(&target.cluster);
+    let (mut target, right) = target();
     let mut life = right.life;
     life.number = 0;
     let no_store = StoreOf { node: NodeId(1), store: [9; 16] };
@@ -100,8 +98,8 @@ fn a_handshake_that_does_not_fit_is_refused_with_the_reason() {
         ("another cluster", Hello { cluster_id: [9; 16], cluster_name: "\u{1b}[31m".repeat(500), ..right.clone() }),
         ("another membership", Hello { epoch: 2, ..right.clone() }),
         ("another membership", Hello { membership: [9; 16], ..right.clone() }),
-        ("", Hello { name: "zzz".into(), ..right.clone() }),
-        ("", Hello { node: NodeId(77), ..right.clone() }),
+        ("is not a voter", Hello { name: "zzz".into(), ..right.clone() }),
+        ("is not a voter", Hello { node: NodeId(77), ..right.clone() }),
         ("this agent itself", Hello { node: NodeId(1), name: "a".into(), ..right.clone() }),
         ("a copy of this agent's store", Hello { store: right.formed[0].store, ..right.clone() }),
         ("one of them is a copy", Hello { store: right.formed[2].store, ..right.clone() }),
@@ -121,14 +119,13 @@ fn a_handshake_that_does_not_fit_is_refused_with_the_reason() {
 
 #[test]
 fn whoever_is_let_in_and_speaks_nonsense_is_cut_off_and_the_real_peer_comes_back() {
-    let mut target = Target::new();
+    let (mut target, hello) = target();
     let mut dice = Dice::new("hostile peers");
-    let hello = hello_of_b(&target.cluster);
     let position = Position { life: hello.life.number, commit: 1 };
     let stamp = Stamp { epoch: 1, sender: NodeId(2), counter: 0, position };
-    let heartbeat = PeerRequest::Heartbeat { sequence: 1, incarnation: 1, known: Vec::new() };
-    let asks = [pack_request(1, &heartbeat)];
-    let answers = [pack_reply(1, &PeerReply::Heartbeat { sequence: 1, acknowledged: true })];
+    let list = PeerRequest::List { prefix: b"x"[..].into(), after: None };
+    let asks = [pack_request(1 << 50, &list)];
+    let answers = [pack_reply(1 << 50, &PeerReply::Listing { entries: Vec::new(), next: None })];
     let mut cases = malformed();
     let framed = |stamp: &Stamp| caller::frame(&encode_frame(stamp, &asks));
     cases.push(("another sender", framed(&Stamp { sender: NodeId(3), ..stamp })));
@@ -159,5 +156,5 @@ fn whoever_is_let_in_and_speaks_nonsense_is_cut_off_and_the_real_peer_comes_back
         target.serves();
     }
     target.cluster.await_all_up();
-    println!("measured: {count} connections of a false peer, each ended; the real one is back");
+    report(format!("{count} connections of a false peer, each ended; the real one is back"));
 }
