@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::{StoreError, failed};
 
-/// How often sled's file is looked at that a handle of this process, which is being dropped, may still hold.
+/// How often a lock is tried that somebody else holds.
 const RELEASE_ATTEMPTS: u32 = 400;
 /// The pause between two looks at it.
 const RELEASE_PAUSE: Duration = Duration::from_millis(5);
@@ -26,21 +26,24 @@ pub(super) fn open_private(path: &Path) -> io::Result<File> {
 /// the text of an error, after it has created files.
 pub(super) fn lock_directory(directory: &Path) -> Result<File, StoreError> {
     let lock = open_private(&directory.join("lock")).map_err(failed("opening the lock file"))?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(StoreError::Locked(directory.display().to_string())),
-        Err(TryLockError::Error(error)) => Err(failed("locking the data directory")(error)),
-    }
+    await_lock(&lock, directory).map(|()| lock)
 }
 
-/// Waits until sled's own lock is free. An earlier store of this process can hold it for a moment after it was
-/// dropped: sled's IO threads and deferred destructors share its file.
+/// Waits until sled's own lock is free.
 pub(super) fn await_release(data: &File, directory: &Path) -> Result<(), StoreError> {
+    await_lock(data, directory)?;
+    data.unlock().map_err(failed("unlocking the data file"))
+}
+
+/// Takes a lock that somebody may hold who is about to let go: an agent that is ending; sled's IO threads and deferred
+/// destructors, which share the file of a store that was dropped; a process that was forked off while the file was
+/// open, until it runs its program.
+fn await_lock(file: &File, directory: &Path) -> Result<(), StoreError> {
     for _ in 0..RELEASE_ATTEMPTS {
-        match data.try_lock() {
-            Ok(()) => return data.unlock().map_err(failed("unlocking the data file")),
+        match file.try_lock() {
+            Ok(()) => return Ok(()),
             Err(TryLockError::WouldBlock) => thread::sleep(RELEASE_PAUSE),
-            Err(TryLockError::Error(error)) => return Err(failed("locking the data file")(error)),
+            Err(TryLockError::Error(error)) => return Err(failed("locking the data directory")(error)),
         }
     }
     Err(StoreError::Locked(directory.display().to_string()))
