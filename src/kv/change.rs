@@ -17,11 +17,11 @@ pub enum Change {
         /// Why.
         reason: Reason,
     },
-    /// End the entry with this token, or whatever entry there is, if its holder asks for it. Always settled by an
+    /// End an entry, if its holder asks for it. Always settled by an
     /// accept phase.
     Release {
-        /// The token; without one, whatever entry is live.
-        token: Option<Ballot>,
+        /// Which entry.
+        which: Which,
         /// Who asks.
         by: Asker,
     },
@@ -67,6 +67,28 @@ pub enum Target {
     Process(ProcessId),
     /// Whatever entry has ended by the facts of this round.
     Ended,
+}
+
+/// Which entry a release is to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// Whichever is live.
+    Any,
+    /// The one with this token.
+    Exactly(Ballot),
+    /// Any with at most this token: an earlier round met an entry with it, which may never have been chosen. Tokens only
+    /// grow, so what has a lower one was there when the release was asked for.
+    UpTo(Ballot),
+}
+
+impl Which {
+    fn is_meant(self, token: Ballot) -> bool {
+        match self {
+            Which::Any => true,
+            Which::Exactly(t) => token == t,
+            Which::UpTo(t) => token <= t,
+        }
+    }
 }
 
 /// Who asks for a release.
@@ -180,7 +202,7 @@ impl Applying<'_> {
         match change {
             Change::Put(put) => self.put(put),
             Change::Expire { target, reason } => self.expire(target, *reason),
-            Change::Release { token, by } => self.release(*token, by),
+            Change::Release { which, by } => self.release(*which, by),
             Change::Read => Outcome::State(self.live().cloned()),
             Change::Settle => {
                 self.settle = true;
@@ -258,8 +280,8 @@ impl Applying<'_> {
         }
     }
 
-    fn release(&mut self, token: Option<Ballot>, by: &Asker) -> Outcome {
-        let Some(entry) = self.live().filter(|e| token.is_none_or(|t| t == e.header.token)) else {
+    fn release(&mut self, which: Which, by: &Asker) -> Outcome {
+        let Some(entry) = self.live().filter(|e| which.is_meant(e.header.token)) else {
             self.settle = true;
             return Outcome::NothingToRelease;
         };

@@ -8,7 +8,7 @@ pub mod entry;
 pub mod peer;
 
 pub use binding::{Binding, ProcessId};
-pub use change::{Applied, Asker, Change, Facts, MayCreate, Outcome, PutChange, Target};
+pub use change::{Applied, Asker, Change, Facts, MayCreate, Outcome, PutChange, Target, Which};
 pub use entry::{BadEntry, Entry, Header, Holder, Kind, Reason, RequestId, State};
 
 use crate::paxos::RegisterKey;

@@ -104,33 +104,27 @@ impl Node {
         }
     }
 
-    /// Answers the operations that have waited until their deadline.
+    /// Answers the callers that have waited until their deadline, and drops operations for which nobody waits.
     pub(super) fn expire_waiting(&mut self, register: &RegisterKey) {
         let now_us = self.now.mono_us;
         let Some(r) = self.registers.get_mut(register) else { return };
+        let in_round = r.round.iter_mut().flat_map(|a| a.ops.iter_mut());
+        let all = r.waiting.iter_mut().chain(in_round).chain(r.reads.ops_mut());
+        let late: Vec<_> = all.flat_map(|op| op.take_late_callers(now_us).into_iter().map(|c| (c, op.sent))).collect();
+
         let (mut over, rest): (Vec<Op>, Vec<Op>) = r.waiting.drain(..).partition(|op| op.deadline_us <= now_us);
         r.waiting = rest.into();
         over.extend(r.reads.take_expired(now_us));
-        let mut callers = Vec::new();
-        if let Some(active) = r.round.as_mut() {
-            if active.round.proposal().is_none() {
-                let ops = std::mem::take(&mut active.ops);
-                let (late, rest): (Vec<Op>, Vec<Op>) = ops.into_iter().partition(|op| op.deadline_us <= now_us);
-                active.ops = rest;
-                over.extend(late);
-            } else {
-                // What is proposed cannot be taken back: the caller is told now, the round goes to its end.
-                for op in active.ops.iter_mut().filter(|op| op.deadline_us <= now_us) {
-                    callers.extend(op.callers.drain(..).map(|call| (call, op.sent)));
-                }
-            }
+        // What is proposed cannot be taken back: that round goes to its end.
+        if let Some(active) = r.round.as_mut().filter(|a| a.round.proposal().is_none()) {
+            over.extend(active.ops.extract_if(.., |op| op.deadline_us <= now_us));
+        }
+        for (caller, sent) in late {
+            self.answer(caller.call, no_quorum(sent, DEADLINE));
         }
         for op in over {
             let answer = no_quorum(op.sent, DEADLINE);
             self.finish_all(register, op, answer);
-        }
-        for (call, sent) in callers {
-            self.answer(call, no_quorum(sent, DEADLINE));
         }
     }
 
@@ -196,8 +190,8 @@ impl Node {
     }
 
     pub(super) fn answer_all(&mut self, op: Op, answer: Answer) {
-        for call in op.callers {
-            self.answer(call, answer.clone());
+        for caller in op.callers {
+            self.answer(caller.call, answer.clone());
         }
     }
 

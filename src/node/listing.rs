@@ -38,7 +38,7 @@ pub(super) struct Asked {
 
 impl Node {
     pub(super) fn handle_list(&mut self, op: &Op, prefix: RegisterKey, after: Option<RegisterKey>) {
-        let Some(&call) = op.callers.first() else { return };
+        let Some(call) = op.callers.first().map(|c| c.call) else { return };
         let asked = Asked {
             call,
             waits: op.mode == Mode::Retry,

@@ -1,6 +1,6 @@
 //! Operations: what applications ask for and are answered, and how they travel inside a node.
 
-use crate::kv::{Asker, Entry, ProcessId};
+use crate::kv::{Asker, Entry, ProcessId, Which};
 use crate::limits::{DEADLINE_MAX_MS, OPERATION_TIMEOUT_US};
 use crate::paxos::{Ballot, RegisterKey};
 use std::sync::Arc;
@@ -152,8 +152,9 @@ pub(super) enum Kind {
         retry: bool,
     },
     Release {
-        /// Without one the first accept phase decides which entry is meant: a later one must not end another.
-        token: Option<Ballot>,
+        /// The first accept phase of a release of whatever is live decides which entry is meant: a later one must not
+        /// end one that was set meanwhile.
+        which: Which,
         by: Asker,
     },
     Duty(Duty),
@@ -161,13 +162,22 @@ pub(super) enum Kind {
     Listed(u64),
 }
 
+/// Who waits for an answer, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Caller {
+    pub call: CallId,
+    pub deadline_us: u64,
+}
+
 /// An operation under way.
 #[derive(Clone, Debug)]
 pub(super) struct Op {
     pub kind: Kind,
-    /// Who waits for the answer: several if a put was repeated while it was under way.
-    pub callers: Vec<CallId>,
+    /// Who waits for the answer: several if a put was repeated while it waited for its turn; none once all were told
+    /// that it took too long.
+    pub callers: Vec<Caller>,
     pub mode: Mode,
+    /// The latest deadline of its callers; none if it is the node's own.
     pub deadline_us: u64,
     /// Whether an accept phase was begun that would have carried out this operation.
     pub sent: bool,
@@ -183,7 +193,7 @@ impl Op {
             (None, Mode::Retry) => DEADLINE_MAX_MS * 1000,
         };
         Op {
-            callers: vec![call.id],
+            callers: vec![Caller { call: call.id, deadline_us: now_us.saturating_add(after_us) }],
             mode: call.mode,
             deadline_us: now_us.saturating_add(after_us),
             // Of a put that is repeated, an earlier accept phase may still be completed.
@@ -191,6 +201,18 @@ impl Op {
             kind,
             first_accept: None,
         }
+    }
+
+    /// The callers whose time is over; they wait no longer.
+    pub fn take_late_callers(&mut self, now_us: u64) -> Vec<Caller> {
+        let (late, rest) = self.callers.iter().partition(|c| c.deadline_us <= now_us);
+        self.callers = rest;
+        late
+    }
+
+    /// When the first of its callers, or the operation itself, has waited long enough.
+    pub fn next_deadline_us(&self) -> u64 {
+        self.callers.iter().map(|c| c.deadline_us).min().unwrap_or(self.deadline_us)
     }
 
     /// An operation of the node's own. It has no deadline: what it owes, it owes.

@@ -4,7 +4,7 @@ use super::finish::{NOT_CONNECTED, Told, no_quorum};
 use super::op::{Answer, Duty, Kind, Mode, Op};
 use super::{Awaiting, Call, Effect, Node, Operation, Timer};
 use crate::kv::peer::PeerRequest;
-use crate::kv::{self, Applied, Change, Facts, MayCreate, Outcome, PutChange, Reason, State, Target};
+use crate::kv::{self, Applied, Change, Facts, MayCreate, Outcome, PutChange, Reason, State, Target, Which};
 use crate::limits::{
     BOUND_STEP, CLOCKS_WAIT_US, COUNTER_STOP, OPERATIONS, OPERATIONS_PER_ROUND, RETRY_CREATES_US, RETRY_PAUSE_MAX_US,
     RETRY_PAUSE_MIN_US,
@@ -74,7 +74,7 @@ impl Node {
                 self.submit_put(register, Op::new(kind, &call, now_us));
             }
             Operation::Release { register, token, by } => {
-                let kind = Kind::Release { token: *token, by: *by };
+                let kind = Kind::Release { which: token.map_or(Which::Any, Which::Exactly), by: *by };
                 self.submit_round(register, Op::new(kind, &call, now_us));
             }
             Operation::GetLocal { register } => {
@@ -134,6 +134,7 @@ impl Node {
                 if op.mode == Mode::Retry {
                     twin.mode = Mode::Retry;
                 }
+                self.set_deadline(register, op.deadline_us);
                 true
             }
             None => false,
@@ -346,7 +347,7 @@ impl Node {
                 };
                 Change::Put(PutChange { entry: entry.clone(), may_create })
             }
-            Kind::Release { token, by } => Change::Release { token: *token, by: *by },
+            Kind::Release { which, by } => Change::Release { which: *which, by: *by },
             Kind::Duty(Duty::ExpireProcess(_, process)) => {
                 Change::Expire { target: Target::Process(*process), reason: Reason::Pid }
             }
@@ -364,8 +365,8 @@ impl Node {
             match outcome {
                 Outcome::Released(ended) => {
                     op.sent = true;
-                    if let Kind::Release { token, .. } = &mut op.kind {
-                        *token = Some(*ended);
+                    if let Kind::Release { which: which @ Which::Any, .. } = &mut op.kind {
+                        *which = Which::UpTo(*ended);
                     }
                 }
                 // An entry of this put is proposed: from here on a second one could be a second life.
@@ -433,7 +434,8 @@ impl Node {
         self.expire_waiting(register);
         let Some(r) = self.registers.get_mut(register) else { return };
         let in_round = r.round.iter_mut().flat_map(|a| a.ops.iter_mut()).filter(|op| !op.callers.is_empty());
-        let next = r.waiting.iter_mut().chain(in_round).chain(r.reads.ops_mut()).map(|op| op.deadline_us).min();
+        let all = r.waiting.iter_mut().chain(in_round).chain(r.reads.ops_mut());
+        let next = all.map(|op| op.next_deadline_us()).min();
         self.set_deadline(register, next.unwrap_or(u64::MAX));
         self.advance(register);
     }

@@ -97,6 +97,17 @@ impl Upkeep {
         self.index.insert(register.clone(), indexed);
     }
 
+    /// What was put off by a wall clock that was ahead, and has been set right since, is looked at in its time.
+    fn look_at_times_again(&mut self) {
+        self.by_time.clear();
+        for (register, indexed) in &mut self.index {
+            if let Some(until_ms) = indexed.until_ms {
+                indexed.look_at_ms = until_ms.saturating_add(1);
+                self.by_time.insert((indexed.look_at_ms, register.clone()));
+            }
+        }
+    }
+
     fn look_again_at(&mut self, register: &RegisterKey, at_ms: u64) {
         if let Some(indexed) = self.index.get_mut(register).filter(|i| i.until_ms.is_some()) {
             self.by_time.remove(&(indexed.look_at_ms, register.clone()));
@@ -243,6 +254,7 @@ impl Node {
         if self.now.mono_us >= self.upkeep.next_sweep_us {
             self.upkeep.next_sweep_us = self.now.mono_us.saturating_add(SWEEP_US);
             self.puts.forget_old(self.now.mono_us, &mut self.claims);
+            self.upkeep.look_at_times_again();
             let all: Vec<NodeId> = self.config.membership.all().collect();
             for node in all {
                 if node == self.config.me {

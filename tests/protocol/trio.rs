@@ -131,7 +131,7 @@ impl Trio {
                         self.answers.insert(call, answer);
                         self.answered.push(call);
                     }
-                    Effect::Raise(counter) => inputs.extend(agent.raise(counter)),
+                    Effect::Raise(counter) => inputs.push_back(agent.raise(counter)),
                     Effect::Watch(process) if self.dead.contains(&process) => {
                         inputs.push_back(Input::ProcessGone(process));
                     }
@@ -216,10 +216,8 @@ impl Trio {
             Ok(committed) => committed,
             Err(StoreError::NoSpace(_)) => {
                 self.refused_batches += 1;
-                // The acceptor began anew and counts as promised up to its bound: the stamps must lead the others there,
-                // or those that do not wait for this voter would be refused by it for ever.
-                let bound = self.agent(voter).acceptor.bound();
-                self.input(voter, Input::Counter(bound));
+                let began_anew = self.agent(voter).began_anew();
+                self.input(voter, began_anew);
                 return jobs.iter().map(|_| PeerReply::Paxos(Reply::Refused(Refusal::Busy))).collect();
             }
             Err(e) => panic!("memory can be written: {e}"),

@@ -1,9 +1,9 @@
 //! Releases and expiries: what has ended stays so, what must end does, and neither takes for ever.
 
-use super::{get, is_not_sent, is_released, key, process, put, put_bound, release, waiting};
+use super::{entry, get, is_not_sent, is_released, key, process, put, put_bound, release, waiting};
 use crate::trio::{ALL, Trio};
 use paxoskv::kv::peer::BoundEntry;
-use paxoskv::kv::{Binding, Kind, Reason};
+use paxoskv::kv::{Binding, Header, Kind, Reason};
 use paxoskv::node::{Answer, Input, Stored};
 use paxoskv::paxos::{Ballot, NodeId, Reply, Request};
 
@@ -58,14 +58,14 @@ fn release_without_a_token_that_is_tried_again_does_not_end_the_next_entry() {
     trio.flight.extend(late);
     trio.hear(1);
     // Its accept is refused by the two that have promised more since, and it tries again.
-    refuse_accepts(&mut trio, 1);
+    ask_again(&mut trio, 1);
     trio.settle(ALL);
     assert!(trio.answer(released).is_some());
     assert_eq!(trio.read(3, &key("k"), ALL).map(|e| e.header.token), trio.created(next));
 }
 
-/// What this node has asked is asked again, now, of those who have not answered.
-fn refuse_accepts(trio: &mut Trio, id: u16) {
+/// This node's connections break and are back: what is under way is asked again of those who have not answered.
+fn ask_again(trio: &mut Trio, id: u16) {
     for peer in ALL.iter().filter(|peer| **peer != id) {
         trio.cut(id, *peer);
         trio.mend(id, *peer);
@@ -92,7 +92,7 @@ fn settling_nothing_writes_a_tombstone_of_token_zero_above_which_puts_create() {
     trio.settle(ALL);
     assert_eq!(trio.answer(released), Some(&Answer::NothingToRelease));
     let record = trio.record(2, &key("k")).expect("settled by an accept phase");
-    let header = paxoskv::kv::Header::decode(&record.value).expect("a tombstone can be read");
+    let header = Header::decode(&record.value).expect("a tombstone can be read");
     assert_eq!((header.kind, header.reason, header.token), (Kind::Tombstone, Reason::None, Ballot::ZERO));
     let created = trio.call(3, put(3, 1));
     trio.settle(ALL);
@@ -171,7 +171,7 @@ fn timers_of_upkeep_do_not_pile_up_with_entries_that_come_and_go() {
     // woke thousands of times a second, with nothing to do.
     let mut trio = Trio::new();
     let stored = |name: &str, until_ms: u64, kind: Kind| {
-        let mut header = super::entry(2, [1; 16], &[Binding::Until(until_ms)]).header.clone();
+        let mut header = entry(2, [1; 16], &[Binding::Until(until_ms)]).header.clone();
         header.kind = kind;
         Input::Stored(vec![Stored { register: key(name), ballot: Ballot::new(1, NodeId(2)), header: Some(header) }])
     };

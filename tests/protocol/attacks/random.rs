@@ -5,7 +5,7 @@
 
 mod rules;
 
-use super::{entry, process};
+use super::{entry, process, repeated};
 use crate::trio::{ALL, Packet, Trio};
 use paxoskv::kv::{Asker, Binding, ProcessId, bucket_prefix, register_key};
 use paxoskv::node::{CallId, Mode, Operation};
@@ -13,7 +13,7 @@ use paxoskv::paxos::{Ballot, RegisterKey};
 use rules::Rules;
 
 const STEPS: u64 = 3_000;
-const SEEDS: u64 = 100;
+const SEEDS: u64 = 200;
 
 #[test]
 fn a_trio_under_random_faults_keeps_the_rules() {
@@ -157,7 +157,7 @@ impl Walk {
         let Made { node, put, process } = self.made[at].clone();
         // The agent answers for a process that is gone without asking its node.
         if process.is_none_or(|p| !self.trio.dead.contains(&p)) {
-            self.call(node, super::repeated(&put));
+            self.call(node, repeated(&put));
         }
     }
 

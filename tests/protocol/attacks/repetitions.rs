@@ -1,12 +1,12 @@
 //! Puts that are sent again: one life a request, and nothing promised that may not hold.
 
-use super::{is_not_sent, is_released, is_unknown, key, put, put_bound, release, repeated, waiting};
+use super::{
+    entry, get, is_not_sent, is_released, is_unknown, key, process, put, put_bound, release, repeated, waiting,
+};
 use crate::trio::{ALL, Trio};
 use paxoskv::kv::{Binding, register_key};
 use paxoskv::limits::UNSETTLED_PUTS;
 use paxoskv::node::{Answer, Operation};
-
-use super::{entry, process};
 
 /// Node 1's put has reached voter 3 only, and nobody heard of it.
 fn trio_with_a_put_at_voter_3(put: &Operation) -> Trio {
@@ -157,7 +157,7 @@ fn put_bound_to_a_process_ends_with_it_though_it_was_completed_after_the_exit() 
     assert!(trio.is_watching(1, &process(7)));
     trio.exit(process(7));
     trio.flight.clear();
-    let completed = trio.call(2, super::get());
+    let completed = trio.call(2, get());
     trio.settle(&[2, 3]);
     assert!(trio.answer(completed).is_some());
     trio.advance(2_100_000);

@@ -2,8 +2,7 @@
 
 use super::{get, key, process, put, put_bound, waiting};
 use crate::trio::{ALL, Trio};
-use paxoskv::kv::Binding;
-use paxoskv::kv::ProcessId;
+use paxoskv::kv::{Binding, ProcessId};
 use paxoskv::node::Answer;
 use paxoskv::paxos::{Ballot, NodeId, Reply};
 

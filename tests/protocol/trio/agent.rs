@@ -48,21 +48,27 @@ impl Agent {
     }
 
     /// Raises the bound, now or when there is space.
-    pub fn raise(&mut self, counter: u64) -> Option<Input> {
+    pub fn raise(&mut self, counter: u64) -> Input {
         match run(&mut self.acceptor, Job::Raise(counter)) {
-            Ok(()) => Some(Input::Raised(self.acceptor.bound())),
+            Ok(()) => Input::Raised(self.acceptor.bound()),
             Err(StoreError::NoSpace(_)) => {
                 self.owed_raise = Some(counter);
-                None
+                self.began_anew()
             }
             Err(e) => panic!("memory can be written: {e}"),
         }
     }
 
+    /// After a batch that found no space the acceptor counts as promised up to its bound. The stamps must lead the
+    /// others there: whoever has its quorum before this voter answers would be refused by it for ever.
+    pub fn began_anew(&self) -> Input {
+        Input::Counter(self.acceptor.bound())
+    }
+
     pub fn fill_disk(&mut self, full: bool) -> Option<Input> {
         self.full.store(full, Ordering::Relaxed);
         let owed = self.owed_raise.take_if(|_| !full)?;
-        self.raise(owed)
+        Some(self.raise(owed))
     }
 }
 
