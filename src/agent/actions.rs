@@ -118,6 +118,9 @@ impl Agent {
         self.no_space = true;
         // What was to be formed is not on the disk; the next heartbeat tries again.
         self.forming = None;
+        // The acceptor began anew, with its floor at the bound. Unless this agent's counter says so, proposers that do
+        // without this voter never come to try above its floor, and it would stay behind for good.
+        self.handle(Input::Counter(self.bound));
         for origin in origins {
             let busy = Done::Reply(PeerReply::Paxos(Reply::Refused(Refusal::Busy)));
             self.take_done(origin, busy);

@@ -76,8 +76,8 @@ pub enum Which {
     Any,
     /// The one with this token.
     Exactly(Ballot),
-    /// Any with at most this token: an earlier round met an entry with it, which may never have been chosen. Tokens only
-    /// grow, so what has a lower one was there when the release was asked for.
+    /// Any with at most this token: an earlier round met an entry with it, which may never have been chosen. Tokens
+    /// only grow, so what has a lower one was there when the release was asked for.
     UpTo(Ballot),
 }
 

@@ -242,7 +242,7 @@ impl Node {
         }
     }
 
-    /// A duty could not be done, because the entry cannot be read. The next sweep looks at it again.
+    /// A duty could not be done, because the entry cannot be read: it is left to agents that can.
     pub(super) fn duty_failed(&mut self, duty: &Duty) {
         self.upkeep.in_flight = self.upkeep.in_flight.saturating_sub(1);
         self.upkeep.owed.remove(duty);
