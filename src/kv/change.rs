@@ -227,11 +227,9 @@ impl Applying<'_> {
             let created = entry.is_of(&put.entry.header.request, self.facts.me, put.entry.holder.process.as_ref());
             return Outcome::Put { entry: entry.clone(), created };
         }
-        if put.entry.header.bound_process().is_some_and(|p| (self.facts.is_dead)(p)) {
-            return Outcome::Invalid("the process that the key was to be bound to has exited");
-        }
-        if put.entry.header.until_ms().is_some_and(|until_ms| (self.facts.is_past)(until_ms)) {
-            return Outcome::Invalid("`until` is not in the future any more");
+        if let Some(why) = self.why_invalid(&put.entry) {
+            // An earlier copy of a repeated put may have been carried out.
+            return if put.may_create == MayCreate::Always { Outcome::Invalid(why) } else { Outcome::Unknown };
         }
         let may = match (put.may_create, self.at) {
             (MayCreate::Always, _) => true,
@@ -249,6 +247,15 @@ impl Applying<'_> {
         let entry = Arc::new(entry);
         self.state = Some(State::Live(entry.clone()));
         Outcome::Put { entry, created: true }
+    }
+
+    /// What a put is to be bound to that is not there any more.
+    fn why_invalid(&self, entry: &Entry) -> Option<&'static str> {
+        if entry.header.bound_process().is_some_and(|p| (self.facts.is_dead)(p)) {
+            return Some("the process that the key was to be bound to has exited");
+        }
+        let is_past = entry.header.until_ms().is_some_and(|until_ms| (self.facts.is_past)(until_ms));
+        is_past.then_some("`until` is not in the future any more")
     }
 
     fn expire(&mut self, target: &Target, reason: Reason) -> Outcome {

@@ -372,7 +372,9 @@ impl Node {
                 // An entry of this put is proposed: from here on a second one could be a second life.
                 Outcome::Put { created: true, entry } if entry.header.token == ballot => {
                     op.sent = true;
-                    op.first_accept.get_or_insert((ballot, now_us));
+                    // Its own first phase may have been that of an earlier copy.
+                    let earlier = self.puts.get(&entry.header.request).map(|p| (p.first, p.at_us));
+                    op.first_accept = op.first_accept.or(earlier).or(Some((ballot, now_us)));
                 }
                 _ => {}
             }
