@@ -43,6 +43,8 @@ pub const OPERATIONS_PER_ROUND: usize = 1024;
 pub const UNSETTLED_PUTS: usize = 16 * 1024;
 /// The most registers that the agent remembers as holding a live entry, as a hint for reading before writing.
 pub const LIVE_HINTS: usize = 64 * 1024;
+/// The most listings that an agent has under way at once; the others wait their turn.
+pub const LISTINGS: usize = 8;
 /// The most entries in one page of a listing.
 pub const PAGE_KEYS: usize = 512;
 /// The most bytes of keys in one page of a listing.

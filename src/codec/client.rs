@@ -21,7 +21,7 @@
 //! | `key` | bytes | `put` `get` `release` | one CBOR data item, encoded; compared by its deterministic encoding (RFC 8949 §4.2.1), at most 1 KiB |
 //! | `value` | bytes | `put` | one CBOR data item, encoded; at most 64 KiB; kept byte for byte |
 //! | `request` | bytes | `put` | 16 random bytes, new for each put and the same when it is repeated |
-//! | `retry` | bool | `put` | whether this very request was sent before |
+//! | `retry` | bool | `put` | whether this very request was sent to this agent before and may have been carried out: not after `not_sent` |
 //! | `pid` | true, unsigned or `"fd"` | `put` | bind to the connector, to the process with this number (of the same uid; any for root), or to the process of the pidfd passed along (`SCM_RIGHTS`, with the first byte of the frame) |
 //! | `until` | unsigned | `put` | expires when the clocks of a majority of the voters are past this (ms since 1970) |
 //! | `node` | text | `put` | reserved: answered `unsupported` |
@@ -31,6 +31,12 @@
 //! | `local` | bool | `get` | answer from this agent's own store: perhaps outdated, perhaps never chosen |
 //! | `no_quorum` | text | `put` `get` `keys` `release` | `return` (the default), `fail` or `retry`: what to do without a quorum. `return` and `fail` are answered alike (a library makes an error of `fail`), except that `keys` answers an empty list to `return` |
 //! | `deadline` | unsigned | `put` `get` `keys` `release` | how long it may take, in ms, at most a day; if absent 10 s, and a day with `retry` |
+//!
+//! # Repeating
+//!
+//! A put whose answer did not come (the connection broke) or was `no_quorum` with `unknown` can be repeated at the
+//! *same* agent, with the same `request` and `retry: true`; it never sets the key twice. Another agent does not know
+//! the request: it answers with whatever it finds, while the first may still be carried out.
 //!
 //! # Replies
 //! A map with `id` and `status`; a reply with `id` 0 that answers no request says why the agent closes the connection.

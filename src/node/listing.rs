@@ -9,7 +9,7 @@ use super::finish::{DEADLINE, NOT_CONNECTED, no_quorum};
 use super::op::{Answer, CallId, Kind, Mode, Op};
 use super::{Awaiting, Node, Timer};
 use crate::kv::peer::{Listed, PeerRequest};
-use crate::limits::RETRY_PAUSE_MAX_US;
+use crate::limits::{LISTINGS, RETRY_PAUSE_MAX_US};
 use crate::paxos::{Ballot, NodeId, RegisterKey};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -54,6 +54,14 @@ impl Node {
         if !self.has_quorum() {
             return self.park_or_fail(asked, NOT_CONNECTED);
         }
+        if self.listings.len() >= LISTINGS {
+            // A listing keeps every voter's store busy, and the votes behind it wait.
+            let at_us = asked.deadline_us;
+            self.timers.insert((at_us, Timer::Parked(asked.call)));
+            self.listing_queue.push_back(asked.call);
+            self.parked.insert(asked.call, Asked { parked_until_us: at_us, ..asked });
+            return;
+        }
         let nonce = self.draw_nonce(Awaiting::Listing);
         let (prefix, after) = (asked.prefix.clone(), asked.after.clone());
         let listing =
@@ -72,6 +80,19 @@ impl Node {
             self.parked.insert(asked.call, Asked { parked_until_us: at_us, ..asked });
         } else {
             self.answer(asked.call, no_quorum(false, why));
+        }
+    }
+
+    /// A listing is over: the next has its turn.
+    fn next_listing(&mut self) {
+        while self.listings.len() < LISTINGS
+            && let Some(call) = self.listing_queue.pop_front()
+        {
+            // Those whose time was over are no longer there.
+            if let Some(asked) = self.parked.remove(&call) {
+                self.timers.remove(&(asked.parked_until_us, Timer::Parked(call)));
+                self.start_listing(asked);
+            }
         }
     }
 
@@ -142,6 +163,7 @@ impl Node {
             self.drop_nonce(nonce);
             let keys = listing.live.into_iter().collect();
             self.answer(listing.asked.call, Answer::Page { keys, next: listing.next });
+            self.next_listing();
         }
     }
 
@@ -149,6 +171,7 @@ impl Node {
         self.drop_nonce(nonce);
         if let Some(listing) = self.listings.remove(&nonce) {
             self.park_or_fail(listing.asked, why);
+            self.next_listing();
         }
     }
 

@@ -145,8 +145,10 @@ pub struct Node {
     nonces: BTreeMap<u64, Awaited>,
     last_nonce: u64,
     listings: BTreeMap<u64, Listing>,
-    /// Listings that wait for a quorum.
+    /// Listings that wait: for a quorum, or for their turn.
     parked: BTreeMap<CallId, Asked>,
+    /// Those that wait for their turn, in order.
+    listing_queue: VecDeque<CallId>,
     timers: BTreeSet<(u64, Timer)>,
     /// Operations of applications under way.
     calls: usize,
@@ -177,6 +179,8 @@ enum Timer {
     Phase(u64),
     /// The round with this nonce has waited long enough for more clocks.
     Clocks(u64),
+    /// The round with this nonce was refused by one voter, and has waited long enough for the others.
+    Refused(u64),
     /// The register may try again.
     Pause(RegisterKey),
     /// An operation that waits on this register has reached its deadline.
@@ -205,6 +209,7 @@ impl Node {
             last_nonce: config.life << 40,
             listings: BTreeMap::new(),
             parked: BTreeMap::new(),
+            listing_queue: VecDeque::new(),
             timers: BTreeSet::new(),
             calls: 0,
             puts: PutMemory::default(),
@@ -288,6 +293,7 @@ impl Node {
             match timer {
                 Timer::Phase(nonce) => self.handle_phase_timeout(nonce),
                 Timer::Clocks(nonce) => self.handle_clocks_timeout(nonce),
+                Timer::Refused(nonce) => self.handle_refused_too_long(nonce),
                 Timer::Pause(register) => self.handle_pause_over(&register),
                 Timer::Deadline(register) => self.handle_deadline(&register),
                 Timer::Parked(call) => self.handle_parked_too_long(call),

@@ -260,7 +260,26 @@ impl Node {
             // Not an answer to this phase.
             Reply::Promised { .. } | Reply::Accepted | Reply::State { .. } => return,
         }
-        if preparing { self.poll_prepare(register) } else { self.poll_accept(register) }
+        // One voter refused, and the rest that could still make a quorum may be there and not answer.
+        let wait = active.round.was_rejected().then_some(active.nonce);
+        if preparing {
+            self.poll_prepare(register)
+        } else {
+            self.poll_accept(register)
+        }
+        if let Some(nonce) = wait.filter(|nonce| self.nonces.contains_key(nonce)) {
+            self.set_timer(RETRY_PAUSE_MAX_US, Timer::Refused(nonce));
+        }
+    }
+
+    /// A round that was refused waits for the other voters no longer than for a pause: trying above what stands in
+    /// the way needs only those that answer.
+    pub(super) fn handle_refused_too_long(&mut self, nonce: u64) {
+        let Some(Awaiting::Round(register)) = self.awaiting(nonce) else { return };
+        let active = self.registers.get(&register).and_then(|r| r.round.as_ref());
+        if active.is_some_and(|a| a.nonce == nonce && a.round.was_rejected() && a.wait_for_clocks == Clocks::NotAsked) {
+            self.retry_round(&register);
+        }
     }
 
     fn poll_prepare(&mut self, register: &RegisterKey) {

@@ -89,6 +89,11 @@ impl Round {
         answered || self.rejected.contains(&voter)
     }
 
+    /// Whether an acceptor has refused the phase under way.
+    pub fn was_rejected(&self) -> bool {
+        !self.rejected.is_empty()
+    }
+
     /// Takes a promise. One that arrives after the accept phase has begun changes nothing.
     pub fn handle_promise(&mut self, from: NodeId, promise: Promise) {
         if self.proposal.is_none() && !self.rejected.contains(&from) {

@@ -1,6 +1,7 @@
 //! One key, one value, whoever asks whom.
 
 use super::*;
+use nix::sys::signal::Signal;
 use std::sync::Barrier;
 
 const CLIENTS_PER_AGENT: usize = 50;
@@ -75,6 +76,16 @@ fn clients_that_set_a_key_at_once_are_all_answered_while_one_of_three_agents_is_
     // Each of two contenders has its own vote and may be refused by the other: neither may wait for the third.
     let times = contend(&cluster.agents[..2], &keys());
     measured("100 clients of 2 of 3 agents set one key, until all are answered", times);
+}
+
+/// A refused round waited for the third voter, which was connected and did not answer, until its phase timed out: no
+/// quorum, although there was one.
+#[test]
+fn clients_that_set_a_key_at_once_are_all_answered_while_one_of_three_agents_is_stopped() {
+    let cluster = Cluster::start(3);
+    cluster.agents[2].signal(Signal::SIGSTOP);
+    let times = contend(&cluster.agents[..2], &keys());
+    measured("100 clients of 2 of 3 agents set one key beside a stopped one, until all are answered", times);
 }
 
 #[test]
