@@ -257,7 +257,7 @@ impl Store for Sled {
             let entries = self.encode(batch)?;
             self.db.apply_batch(entries).map_err(|error| from_sled("writing a batch", error))?;
             self.db.flush().map_err(|error| from_sled("flushing a batch", error))?;
-            self.data.sync_data().map_err(failed("syncing a batch"))?;
+            self.data.sync_data().map_err(failed("fdatasync of a batch"))?;
             self.check_no_blob()
         })
     }
