@@ -498,6 +498,11 @@ impl Agent {
         self.offered = None;
     }
 
+    fn why_not_voting(&self) -> Option<String> {
+        let full = || self.no_space.then(|| "there is no space for the store; make some".to_owned());
+        self.identity.why_not_voting().or_else(full)
+    }
+
     fn facts(&self) -> Facts {
         let reachable = self.node.reachable();
         let config = &self.identity.config;
@@ -506,7 +511,7 @@ impl Agent {
             quorum: self.node.has_quorum(),
             nodes: nodes.collect(),
             me: config.me,
-            not_voting: self.identity.why_not_voting(),
+            not_voting: self.why_not_voting(),
             complaints: self.complaints.iter().map(|(peer, c)| (self.name(*peer), c.why.clone())).collect(),
             life: self.identity.life,
             commit: self.commit,
