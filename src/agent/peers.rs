@@ -216,3 +216,107 @@ impl Identity {
 fn clip(text: &str) -> String {
     text.chars().take(64).map(|c| if c.is_control() { '?' } else { c }).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    const NAMES: [&str; 3] = ["a", "b", "c"];
+
+    /// The agent of a voter (0 to 2) on a store.
+    fn agent(voter: usize, store: u8, formed: Option<Formed>) -> Identity {
+        let mut text = format!("node = \"{}\"\ncluster = \"t\"\n", NAMES[voter]);
+        for (at, name) in NAMES.iter().enumerate() {
+            let id = at + 1;
+            text.push_str(&format!("[[voter]]\nname = \"{name}\"\nid = {id}\naddress = \"127.0.0.1:740{id}\"\n"));
+        }
+        let config = Config::parse(Path::new("t.toml"), &text).expect("a good configuration");
+        let life = Life { number: 1, id: [store; 16], start_commit: 1, boot_id: [0; 16] };
+        Identity::new(config, [store; 16], life, formed, 0)
+    }
+
+    /// `one` hears the handshake of `other`, if it lets it in.
+    fn meets(one: &mut Identity, other: &Identity) -> Result<(), String> {
+        let hello = other.hello([0; 16], 1, 5);
+        one.judge(&hello)?;
+        one.meet(&hello);
+        Ok(())
+    }
+
+    #[test]
+    fn voters_form_the_cluster_when_all_have_stated_the_same_stores() {
+        let (mut a, mut b, mut c) = (agent(0, 10, None), agent(1, 11, None), agent(2, 12, None));
+        meets(&mut a, &b).unwrap();
+        meets(&mut a, &c).unwrap();
+        assert!(a.can_form().is_none(), "b and c have not met each other yet");
+        meets(&mut b, &a).unwrap();
+        meets(&mut b, &c).unwrap();
+        meets(&mut c, &a).unwrap();
+        meets(&mut c, &b).unwrap();
+        assert!(a.hear(NodeId(2), b.stores(), false) && a.hear(NodeId(3), c.stores(), false));
+        let formed = a.can_form().expect("all state the same");
+        assert_eq!(formed.stores, a.stores());
+        assert_eq!(c.can_form().map(|f| f.stores), Some(formed.stores), "c heard what b had met by then");
+    }
+
+    /// C had met B before B formed the cluster, and meets A only after A's store was lost: by what B said first, C
+    /// would form the cluster with the new store, and B and C refuse each other for ever.
+    #[test]
+    fn a_store_lost_while_the_cluster_is_formed_is_not_listed_in_two_ways() {
+        let (mut a, mut b, mut c) = (agent(0, 10, None), agent(1, 11, None), agent(2, 12, None));
+        meets(&mut c, &b).unwrap();
+        meets(&mut a, &b).unwrap();
+        meets(&mut a, &c).unwrap();
+        meets(&mut b, &a).unwrap();
+        meets(&mut b, &c).unwrap();
+        b.hear(NodeId(1), a.stores(), false);
+        let stores = a.stores();
+        let again = agent(0, 20, None);
+        meets(&mut c, &again).unwrap();
+        assert!(c.can_form().is_none(), "b has not stated the new store");
+        // B formed it with the old one, having heard the same from all; C takes that over.
+        b.formed = Some(Formed { stores: stores.clone(), ..agent_formed(&b) });
+        meets(&mut c, &b).unwrap();
+        assert_eq!(c.can_form().map(|f| f.stores), Some(stores));
+        assert!(meets(&mut b, &again).is_err(), "the new store is not that of the voter that formed the cluster");
+    }
+
+    fn agent_formed(of: &Identity) -> Formed {
+        let config = &of.config;
+        Formed {
+            cluster: config.cluster.clone(),
+            cluster_id: config.cluster_id(),
+            membership: config.membership.clone(),
+            stores: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn handshakes_that_do_not_fit_are_refused_with_the_reason() {
+        let (a, b) = (agent(0, 10, None), agent(1, 11, None));
+        let good = b.hello([0; 16], 1, 5);
+        assert_eq!(a.judge(&good), Ok(()));
+        let cases = [
+            (Hello { version_min: 2, version_max: 3, ..good.clone() }, "versions"),
+            (Hello { cluster_id: [9; 16], ..good.clone() }, "another cluster"),
+            (Hello { membership: [9; 16], ..good.clone() }, "another membership"),
+            (Hello { epoch: 2, ..good.clone() }, "another membership"),
+            (Hello { name: "z".into(), ..good.clone() }, "not a voter"),
+            (Hello { store: [10; 16], ..good.clone() }, "copy"),
+            (a.hello([0; 16], 1, 5), "itself"),
+        ];
+        for (hello, why) in cases {
+            let refused = a.judge(&hello).unwrap_err();
+            assert!(refused.contains(why), "{refused}");
+        }
+    }
+
+    #[test]
+    fn one_liar_does_not_raise_the_counters_that_are_believed() {
+        let (mut a, b, c) = (agent(0, 10, None), agent(1, 11, None), agent(2, 12, None));
+        a.meet(&b.hello([0; 16], 1, 1 << 45));
+        a.meet(&c.hello([0; 16], 1, 100));
+        assert_eq!(a.counter_ceiling(), 100 + COUNTER_LEAP);
+    }
+}
