@@ -93,3 +93,8 @@ pub mod server;
 pub mod storage;
 #[cfg(feature = "agent")]
 pub mod transport;
+
+/// The README's examples compile.
+#[cfg(all(doctest, feature = "agent"))]
+#[doc = include_str!("../README.md")]
+pub struct Readme;

@@ -84,9 +84,11 @@ impl Agent {
 
     /// Gives a job to the store's thread; if that has too many, the asker is told.
     pub(super) fn submit(&mut self, origin: Origin, job: Job) {
-        let submitted = self.store.submit(origin, job);
-        if submitted.is_err() {
-            self.forming = None;
+        let forms = matches!(job, Job::Form(_));
+        if self.store.submit(origin, job).is_err() {
+            if forms {
+                self.forming = None;
+            }
             let busy = Done::Reply(PeerReply::Paxos(Reply::Refused(Refusal::Busy)));
             self.take_done(origin, busy);
         }
